@@ -1,0 +1,13 @@
+"""Sphinx's settings."""
+
+from importlib import metadata
+
+project = "dropkit"
+author = "the dropkit authors"
+version = release = metadata.version("dropkit")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+html_theme = "furo"
+exclude_patterns = ["README.md"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+myst_heading_anchors = 3

@@ -1,0 +1,67 @@
+"""The command ``dropkit``: reads arguments, calls the library, prints."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+from dropkit.cli import env, listing, report, status, study
+from dropkit.core.errors import DropkitError, InputError
+
+_COMMANDS = (study, report, status, listing, env)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every dropkit error does, and not with the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}. See `{self.prog} --help`.\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of every subcommand."""
+    parser = _Parser(prog="dropkit", description="Dropout for PyTorch: does it help, and where does it act?")
+    parser.add_argument("--version", action="version", version=f"dropkit {metadata.version('dropkit')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for command in _COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: what follows ``dropkit``; the process's own by default.
+
+    Returns:
+        0 when it worked; 2 for input that breaks a rule; 1 for a run that failed; 130 after Ctrl-C.
+    """
+    parsed = make_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except InputError as error:
+        return _complain(parsed.command, error, 2)
+    except DropkitError as error:
+        return _complain(parsed.command, error, 2 if isinstance(error, ImportError) else 1)
+    except KeyboardInterrupt:
+        print(f"dropkit {parsed.command}: stopped", file=sys.stderr)
+        return 130
+    except OSError as error:  # disk full, no permission: the user's to mend, and no traceback helps with it
+        return _complain(parsed.command, error, 2)
+
+
+def run() -> NoReturn:
+    """Enter from the shell; SIGTERM stops as cleanly as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
+
+
+def _complain(command: str, error: Exception, code: int) -> int:
+    text = " ".join(str(error).split())  # one line, whatever a user's exception put into it
+    print(f"dropkit {command}: error: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,66 @@
+"""``dropkit study``: does dropout help?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from dropkit.cli.extras import need
+
+_FIELDS = ("data", "rate", "task", "target", "loss", "metric", "optimizer", "lr", "weight_decay", "epochs", "batch_size",
+           "margin", "name")
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand to ``commands``."""
+    parser = commands.add_parser(
+        "study", help="train with and without dropout, and judge the difference",
+        description="Train none, reduced and intended rates with paired seeds and say whether dropout helps. "
+                    "Running the same command again resumes.")
+    parser.add_argument("experiment", help="digits, breast_cancer, wine, iris, diabetes; a CSV, NPZ or IDX path; "
+                                           "module:object or file.py:object")
+    parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
+    parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
+    parser.add_argument("--out", help="output folder (default: runs/NAME)")
+    recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
+    recipe.add_argument("--data", help="embedded set or path, for a model builder")
+    recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
+    recipe.add_argument("--task", choices=("classification", "regression"))
+    recipe.add_argument("--rate", type=float, help="one intended rate for every site, in [0, 1]")
+    recipe.add_argument("--epochs", type=int)
+    recipe.add_argument("--batch-size", type=int)
+    recipe.add_argument("--optimizer", choices=("adam", "adamw", "sgd", "rmsprop"))
+    recipe.add_argument("--lr", type=float)
+    recipe.add_argument("--weight-decay", type=float)
+    recipe.add_argument("--loss", choices=("cross_entropy", "mse", "l1", "huber"))
+    recipe.add_argument("--metric", choices=("accuracy", "nll", "rmse", "mae"))
+    recipe.add_argument("--margin", type=float, help="smallest difference of the metric worth having")
+    recipe.add_argument("--name", help="what the report calls the experiment")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run or resume the study, print the verdict, write the report."""
+    need("study", "scipy", "loky", "sklearn", "pandas", "cloudpickle", "filelock")
+    need("report", "plotly", "jinja2")
+    need("cli", "rich")
+    from dropkit.cli.live import observer
+    from dropkit.cli.summary import print_summary
+    from dropkit.report.page import write_report
+    from dropkit.study.driver import run_study
+
+    options = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
+    with observer() as watching:
+        try:
+            result = run_study((arguments.experiment, options), arms=None, seeds=arguments.seeds, out=arguments.out,
+                               jobs=arguments.jobs, observer=watching)
+        except KeyboardInterrupt:
+            watching.close()
+            print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "
+                  "Run the same command to go on.", file=sys.stderr)
+            return 130
+    page = write_report(result, Path(result.out) / "report.html")
+    print_summary(result, page)
+    return 0

@@ -1,0 +1,46 @@
+"""A study's result in brief on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dropkit.study.result import Contrast, StudyResult, Summary
+
+
+def print_summary(result: StudyResult, page: Path) -> None:
+    """Print the verdict, a table of the contrasts, the cautions, and where the report lies."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(result.verdict.sentence, style="bold"))
+    console.print(Text(result.verdict.next_step))
+    console.print(_table(result), soft_wrap=False)
+    for caution in result.cautions:
+        console.print(Text(f"Caution: {caution}"))
+    console.print(Text(f"Setting: {result.verdict.setting}"))
+    console.print(Text(f"Report:  {page}"))
+
+
+def _table(result: StudyResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", f"test {result.summary.metric}", "better by", "95 % interval", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("arm", "verdict") else "right", no_wrap=heading != "verdict")
+    found = {contrast.arm: contrast for contrast in result.contrasts}
+    for arm in result.arms:
+        scores = [run.test_metric for run in result.of_arm(arm.name)]
+        mean = sum(scores) / len(scores)
+        shown = f"{mean:.2%}" if result.summary.unit == "points" else f"{mean:.4g}"
+        table.add_row(arm.name, shown, *_cells(found.get(arm.name), result.summary))
+    return table
+
+
+def _cells(contrast: Contrast | None, summary: Summary) -> tuple[str, str, str]:
+    if contrast is None:
+        return "", "", "reference"
+    scale, digits = (100, "+.2f") if summary.unit == "points" else (1, "+.3g")
+    interval = "" if contrast.low is None or contrast.high is None else (
+        f"{contrast.low * scale:{digits}} to {contrast.high * scale:{digits}}")
+    return f"{contrast.mean * scale:{digits}}", interval, contrast.kind

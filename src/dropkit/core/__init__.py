@@ -1,0 +1,1 @@
+"""Rates, seeds, streams, mask shapes, errors: what everything else stands on."""

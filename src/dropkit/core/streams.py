@@ -1,0 +1,199 @@
+"""Streams: which masks a site uses, drawn at random or as a function of (seed, step, pass, site)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.core.philox import derive_seed
+from dropkit.core.seeds import check_integer, check_seed, draw_seed, seed_tensor
+
+UNNAMED = "call"
+"""The name of sites that have none."""
+
+
+def stream_number(name: str) -> int:
+    """The stream of a named site: 60 bits of the name's hash.
+
+    Args:
+        name: any text, usually a module path such as ``"encoder.layers.0.dropout"``.
+
+    Returns:
+        An integer in [0, 2^60), the same on every machine. Two of a thousand names share a stream with a probability
+        below 10^-12.
+
+    Example:
+        >>> stream_number("call")
+        1087406749995117274
+    """
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") & ((1 << 60) - 1)
+
+
+class _Keyed:
+    """What one keyed context knows: the seed of its pass and how often each name was used."""
+
+    def __init__(self, seed: Tensor, uses: dict[str, int], recomputes: bool = False) -> None:
+        self.seed, self.uses, self.recomputes = seed, uses, recomputes
+
+    def next_stream(self, name: str) -> int:
+        count = self.uses.get(name, 0)
+        self.uses[name] = count + 1
+        return _numbered_stream(name, count)
+
+
+class _Thread(threading.local):
+    """The keyed context of each thread."""
+
+    context: _Keyed | None = None
+
+
+_THREAD = _Thread()
+
+
+def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextManager[None]:
+    """Make every mask inside the ``with`` a function of (seed, step, pass, site, index).
+
+    No random state is read or advanced. A site is known by its module path once ``dk.swap`` or ``name_streams`` has
+    named it, and otherwise by the order of the calls, so that the masks of one site do not depend on what other sites
+    do. A second use of one site inside the same ``with`` gets masks of its own. Sites in training count as used also
+    at rate 0: turning one rate to 0 leaves the masks of the others as they are.
+
+    Contexts nest, the inner replacing the outer. Each thread has its own. An explicit ``generator=`` wins over the
+    context. With activation checkpointing pass `checkpoint_contexts` as ``context_fn``.
+
+    Args:
+        seed: an integer in [-2^63, 2^64); the run's seed.
+        step: an integer in [0, 2^64); usually the optimiser step.
+        pass_index: an integer in [0, 2^32); tells several stochastic passes over the same data apart.
+
+    Raises:
+        InputError: for a seed, step or pass out of range.
+
+    Example:
+        >>> from dropkit.variants.dropout import dropout
+        >>> x = torch.ones(1000)
+        >>> with keyed(7, step=3):
+        ...     first = dropout(x)
+        >>> with keyed(7, step=3):
+        ...     again = dropout(x)
+        >>> torch.equal(first, again)
+        True
+    """
+    number = derive_seed(check_seed(seed), check_integer(step, "step", 64), check_integer(pass_index, "pass_index", 32))
+    return _activate(_Keyed(seed_tensor(number), {}))
+
+
+def site_key(name: str | None = None, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
+    """The seed and the stream with which a site makes its next mask.
+
+    Args:
+        name: the site's name; ``None`` for a call without one.
+        generator: draw the seed from here, keyed or not.
+
+    Returns:
+        The seed, an int64 CPU tensor with no dimensions, and the stream, an integer in [0, 2^60). Outside `keyed` a
+        freshly drawn seed and stream 0.
+
+    Raises:
+        InputError: when a keyed site is recomputed in a backward pass by a checkpoint that does not know its key.
+
+    Example:
+        >>> with keyed(0):
+        ...     site_key("head")[1] == stream_number("head"), site_key("head")[1] == stream_number("head#1")
+        (True, True)
+    """
+    context = _THREAD.context
+    if generator is not None or context is None:
+        return draw_seed(generator), 0
+    if not context.recomputes and not torch.compiler.is_compiling():
+        _refuse_recomputation()
+    return context.seed, context.next_stream(name or UNNAMED)
+
+
+def skip_site(name: str | None = None) -> None:
+    """Count a use of a site that needs no mask, so that later uses keep their streams.
+
+    Args:
+        name: the site's name; ``None`` for a call without one.
+
+    Example:
+        >>> with keyed(0):
+        ...     skip_site("head")
+        ...     site_key("head")[1] == stream_number("head#1")
+        True
+    """
+    context = _THREAD.context
+    if context is not None:
+        context.next_stream(name or UNNAMED)
+
+
+def checkpoint_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts for activation checkpointing inside `keyed`: the recomputation gets the masks of the forward pass.
+
+    Pass it as ``context_fn`` of ``torch.utils.checkpoint.checkpoint(..., use_reentrant=False)``. Outside `keyed`
+    checkpointing needs no help.
+
+    Returns:
+        A context for the forward pass, which does nothing, and one for its recomputation.
+
+    Example:
+        >>> from torch.utils.checkpoint import checkpoint
+        >>> from dropkit.variants.dropout import dropout
+        >>> x = torch.ones(100, requires_grad=True)
+        >>> with keyed(7):
+        ...     y = checkpoint(dropout, x, use_reentrant=False, context_fn=checkpoint_contexts)
+        >>> y.sum().backward()
+        >>> torch.equal(x.grad, y.detach())
+        True
+    """
+    return nullcontext(), _Recomputation(_THREAD.context)
+
+
+class _Recomputation(AbstractContextManager[None]):
+    """Puts a keyed context back as it was when a checkpointed region began; may be entered any number of times."""
+
+    def __init__(self, context: _Keyed | None) -> None:
+        self._seed = None if context is None else context.seed
+        self._uses = {} if context is None else dict(context.uses)
+
+    def __enter__(self) -> None:
+        context = None if self._seed is None else _Keyed(self._seed, dict(self._uses), recomputes=True)
+        self._scope = _activate(context)
+        self._scope.__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        self._scope.__exit__(None, None, None)
+
+
+@contextmanager
+def _activate(context: _Keyed | None) -> Iterator[None]:
+    outer, _THREAD.context = _THREAD.context, context
+    try:
+        yield
+    finally:
+        _THREAD.context = outer
+
+
+def _numbered_stream(name: str, count: int) -> int:
+    return stream_number(f"{name}#{count}" if count else name)
+
+
+# What torch.compiler.assume_constant_result sets, without the second that importing the compiler takes: the hash is
+# computed while tracing and the compiled code holds the number.
+_numbered_stream._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _refuse_recomputation() -> None:
+    # A forward inside a backward is a checkpoint's recomputation: the next use count would be another mask than the
+    # one that made the output, and the gradient would be silently wrong.
+    if torch._C._current_graph_task_id() != -1:
+        raise InputError("inside keyed, a checkpointed region is recomputed with the masks of its forward pass",
+                         got=phrase("a checkpoint without the keyed context"),
+                         fix="Pass use_reentrant=False and context_fn=dropkit.core.streams.checkpoint_contexts "
+                             "to torch.utils.checkpoint.checkpoint")

@@ -1,0 +1,29 @@
+"""Every variant of the catalog as a pure function; use it like ``torch.nn.functional``.
+
+Example:
+    >>> import torch
+    >>> import dropkit as dk
+    >>> dk.functional.dropout(torch.ones(3), p=1.0)
+    tensor([0., 0., 0.])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable as _Callable
+from typing import TYPE_CHECKING
+
+from dropkit.catalog import CATALOG as _CATALOG
+
+_functions = {row.function.__name__: row.function for row in _CATALOG}
+globals().update(_functions)
+__all__ = sorted(_functions)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from torch import Tensor as _Tensor
+
+    def __getattr__(name: str) -> _Callable[..., _Tensor]: ...

@@ -1,0 +1,1 @@
+"""What makes masks: the reference, and the choice of a backend."""

@@ -1,0 +1,112 @@
+"""What weakens a verdict, each said with what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from dropkit.study.contrasts import FIRM_SEEDS, LEVEL
+from dropkit.study.result import NO_DIFFERENCE, Contrast, Run, Summary
+from dropkit.study.wording import count, margin_words, signed
+
+_STILL_FALLING = 0.02  # share of the validation loss whose fall over the last tenth of the epochs counts as falling
+
+
+def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence[int], summary: Summary) -> list[str]:
+    """Say what weakens the verdict: one sentence or two each, with what to do about it; an empty list if nothing does.
+
+    Args:
+        runs: every run of the study.
+        contrasts: what `contrasts` returned.
+        seeds: the study's seeds.
+        summary: metric, unit, margin and sizes.
+    """
+    by_arm: dict[str, list[Run]] = {}
+    for run in runs:
+        by_arm.setdefault(run.arm, []).append(run)
+    found = [*_few_seeds(seeds)]
+    for arm, group in by_arm.items():
+        found += _diverged(arm, group)
+    for arm, group in by_arm.items():
+        found += _unconverged(arm, group)
+    for contrast in contrasts:
+        found += _tests_disagree(contrast)
+        found += _one_seed(contrast, summary)
+    return found + _coarse_test_set(summary) + _ceiling(by_arm, summary)
+
+
+def _few_seeds(seeds: Sequence[int]) -> list[str]:
+    if len(seeds) >= FIRM_SEEDS:
+        return []
+    return [f"Only {count(len(seeds), 'seed')}: a verdict needs at least {FIRM_SEEDS}, and 8 are a good number; "
+            "run the same study with more (--seeds 8), finished runs are kept."]
+
+
+def _diverged(arm: str, runs: Sequence[Run]) -> list[str]:
+    bad = sorted(run.seed for run in runs if run.status == "diverged")
+    if not bad:
+        return []
+    return [f"{len(bad)} of {count(len(runs), 'run')} of arm {arm!r} diverged (seed{'s' if len(bad) > 1 else ''} "
+            f"{', '.join(map(str, bad))}), scored as the best constant prediction; lower the learning rate or clip "
+            "gradients before trusting this arm's mean."]
+
+
+def _tests_disagree(found: Contrast) -> list[str]:
+    if found.p_t is None or found.p_sign_flip is None or (found.p_t < LEVEL) == (found.p_sign_flip < LEVEL):
+        return []
+    return [f"For arm {found.arm!r} the paired t test (p = {found.p_t:.2g}) and the sign-flip test "
+            f"(p = {found.p_sign_flip:.2g}) fall on either side of {LEVEL}: the evidence is borderline or rests on an "
+            "outlying seed; add seeds before acting on it."]
+
+
+def _coarse_test_set(summary: Summary) -> list[str]:
+    if summary.unit != "points" or summary.n_test < 1 or summary.margin <= 0 or summary.margin * summary.n_test >= 1:
+        return []
+    return [f"One of the {count(summary.n_test, 'test example')} is worth {100 / summary.n_test:.2f} points, more than "
+            f"the margin of {margin_words(summary)}: hold out at least {math.ceil(1 / summary.margin)} test examples, "
+            "or widen the margin."]
+
+
+def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
+    judged = [run for run in runs if run.status != "diverged"]
+    falling = sum(_falls(run.history.get("val_loss", [])) for run in judged)
+    if not judged or falling <= len(judged) / 2:
+        return []
+    return [f"Arm {arm!r} had not converged: in {falling} of {count(len(judged), 'run')} the validation loss still fell "
+            f"by more than {100 * _STILL_FALLING:g} % over the last tenth of the epochs; train all arms for more epochs "
+            "and compare again."]
+
+
+def _falls(losses: Sequence[float | None]) -> bool:
+    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end."""
+    tenth = max(1, round(len(losses) / 10))
+    if len(losses) <= tenth:
+        return False
+    before, last = losses[-1 - tenth], losses[-1]
+    return before is not None and last is not None and before - last > _STILL_FALLING * abs(before)
+
+
+def _ceiling(by_arm: Mapping[str, Sequence[Run]], summary: Summary) -> list[str]:
+    if summary.unit != "points" or not by_arm:
+        return []
+    best = 1.0 if summary.higher_is_better else 0.0
+    means = [math.fsum(run.test_metric for run in runs) / len(runs) for runs in by_arm.values()]
+    if not all(abs(best - mean) < summary.margin for mean in means):
+        return []
+    return [f"Test {summary.metric} is at its ceiling in every arm, within {margin_words(summary)} of {100 * best:g} %: no "
+            "difference worth having could show; use a harder task, less training data or a finer metric."]
+
+
+def _one_seed(found: Contrast, summary: Summary) -> list[str]:
+    total = math.fsum(abs(value) for value in found.differences)
+    n = len(found.seeds)
+    if n < FIRM_SEEDS or found.leaning == NO_DIFFERENCE:
+        return []
+    largest = max(range(n), key=lambda index: abs(found.differences[index]))
+    value = found.differences[largest]
+    if abs(value) <= total / 2 or (value > 0) != (found.mean > 0):
+        return []
+    rest = (math.fsum(found.differences) - value) / (n - 1)
+    return [f"For arm {found.arm!r} most of the difference comes from seed {found.seeds[largest]}: the mean is "
+            f"{signed(summary, found.mean)} with it and {signed(summary, rest)} without; look at that seed's curves, "
+            "and add seeds."]

@@ -1,0 +1,389 @@
+"""Data in memory: read from anywhere, checked once, split by seed, standardised by the training part alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.study.readers import Array, Parts, Raw, read
+
+PARTS = ("train", "val", "test")
+FEWEST = 10
+"""Fewest examples that `load` accepts in all."""
+
+_ROWS = 4096  # examples standardised at a time, so that the float64 copy stays small
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in memory; validation and test parts are None where `partition` is to split them off.
+
+    Features are float32, or int64 where the user's whole numbers are kept as token ids. Classification targets are (N,)
+    int64 labels from 0 without gaps, named by ``classes``; regression targets are (N, d) float32, and ``classes`` is None.
+    ``digest`` is the SHA-256 of every part's type, shape and values.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_val: Tensor | None
+    y_val: Tensor | None
+    x_test: Tensor | None
+    y_test: Tensor | None
+    task: str
+    classes: tuple[str, ...] | None
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Training, validation and test data of one seed.
+
+    ``y_mean`` and ``y_std``, (d,) float64, are set by `standardise` for regression; `unscale` goes back by them.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    y_mean: Tensor | None = None
+    y_std: Tensor | None = None
+
+    def unscale(self, values: Tensor) -> Tensor:
+        """Return outputs or targets in the targets' own unit; what was never scaled comes back as it is.
+
+        Args:
+            values: (N, d) outputs or targets on the standardised scale.
+        """
+        if self.y_mean is None or self.y_std is None:
+            return values
+        return (values.double() * self.y_std + self.y_mean).to(values.dtype)
+
+
+def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
+    """Read data into memory and check it.
+
+    Args:
+        data: the name of an embedded set or the path of a CSV, NPZ or IDX file or folder (see `read`); a pair ``(x, y)`` of
+            tensors or arrays; a map-style ``torch`` Dataset of ``(x, y)`` pairs, read once from first to last; or a
+            dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of pairs or Datasets. Features of the
+            user's own whole numbers stay whole numbers (int64), as token ids, except bytes and booleans; all others
+            become float32.
+        task: ``"classification"`` or ``"regression"``; by default regression where the targets are floating point.
+        target: the CSV column to predict; the last one by default.
+
+    Raises:
+        InputError: the source is not understood, or what it holds breaks a rule.
+
+    Example:
+        >>> data = load((torch.randn(12, 3), torch.arange(12) % 2))
+        >>> data.task, data.classes, data.x_val
+        ('classification', ('0', '1'), None)
+    """
+    if isinstance(data, Data):
+        return data
+    if task not in (None, "classification", "regression"):
+        raise InputError("task is classification or regression", got=task, fix="Choose one, or leave it out")
+    raw = _raw(data, target)
+    parts = {part: (_array(x), _array(y)) for part, (x, y) in raw.parts.items()}
+    _check_lengths(parts)
+    found = task or ("regression" if any(y.dtype.kind == "f" for _, y in parts.values()) else "classification")
+    features = {part: _features(x, part, raw) for part, (x, _) in parts.items()}
+    targets, classes = _targets({part: y for part, (_, y) in parts.items()}, found, raw.classes)
+    tensors = {f"{letter}_{part}": held.get(part) for part in PARTS for letter, held in (("x", features), ("y", targets))}
+    return Data(**tensors, task=found, classes=classes, name=raw.name, digest=_digest(tensors))  # type: ignore[arg-type]
+
+
+def partition(data: Data, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Partition:
+    """Split off the parts that the data does not bring; given parts stay as they are.
+
+    The split depends on ``data`` and ``seed`` alone and draws from a generator of its own. For classification with at least
+    three examples of every class it is stratified: each class is spread over the parts nearly in proportion.
+
+    Args:
+        data: what `load` returned.
+        seed: any whole number of at least 0.
+        fractions: shares of training, validation and test, above 0, with sum 1; where one of the latter is given, its share
+            counts for nothing and the others keep their proportion.
+
+    Raises:
+        InputError: the fractions are out of range, or there are too few examples to split.
+
+    Example:
+        >>> part = partition(load("iris"), seed=0)
+        >>> len(part.x_train), len(part.x_val), torch.bincount(part.y_test).tolist()
+        (90, 30, [10, 10, 10])
+    """
+    if len(fractions) != 3 or not all(share > 0 for share in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError("fractions are three shares above 0 with sum 1", got=fractions, fix="Pass (0.6, 0.2, 0.2)")
+    x, y = data.x_train, data.y_train
+    shares = [fractions[0], fractions[1] if data.x_val is None else 0.0, fractions[2] if data.x_test is None else 0.0]
+    n_val, n_test = (max(1, int(len(x) * share / sum(shares) + 0.5)) if share else 0 for share in shares[1:])
+    n_train = len(x) - n_val - n_test
+    if n_train < 1:
+        raise InputError("the training data suffices to split parts off it", got=phrase(f"{len(x)} examples"),
+                         fix="Pass more examples, or validation and test data of your own")
+    order = _order(data, torch.Generator().manual_seed(seed))
+    train, val, test = order[:n_train], order[n_train:n_train + n_val], order[n_train + n_val:]
+    given = not (n_val or n_test)  # then the order of the training data stays too
+    return Partition(
+        x if given else x[train], y if given else y[train],
+        x[val] if data.x_val is None else data.x_val, y[val] if data.y_val is None else data.y_val,
+        x[test] if data.x_test is None else data.x_test, y[test] if data.y_test is None else data.y_test)
+
+
+def standardise(partition: Partition, task: str) -> Partition:
+    """Bring features, and the targets of a regression, to mean 0 and standard deviation 1 on the training part.
+
+    Floating-point features of shape (N, F) are scaled one by one; those with more dimensions, such as images, by one mean
+    and one standard deviation. A feature that is constant in the training part becomes 0 everywhere. Token ids stay.
+
+    Args:
+        partition: what `partition` returned.
+        task: ``"classification"`` or ``"regression"``.
+
+    Returns:
+        A new partition, with ``y_mean`` and ``y_std`` for regression.
+
+    Example:
+        >>> part = standardise(partition(load("diabetes"), seed=0), "regression")
+        >>> abs(float(part.y_train.mean())) < 1e-6, part.y_mean.shape
+        (True, torch.Size([1]))
+    """
+    scaled = partition
+    if partition.x_train.is_floating_point():
+        mean, std = _moments(partition.x_train)
+        scaled = replace(scaled, x_train=_scale(partition.x_train, mean, std), x_val=_scale(partition.x_val, mean, std),
+                         x_test=_scale(partition.x_test, mean, std))
+    if task == "regression":
+        mean, std = _moments(partition.y_train)
+        scaled = replace(
+            scaled, y_train=_scale(partition.y_train, mean, std), y_val=_scale(partition.y_val, mean, std, constant=1.0),
+            y_test=_scale(partition.y_test, mean, std, constant=1.0), y_mean=mean, y_std=torch.where(std == 0, 1.0, std))
+    return scaled
+
+
+def _order(data: Data, generator: torch.Generator) -> Tensor:
+    """Return the examples in an order of which every stretch holds each class in proportion, where that is asked."""
+    shuffled = torch.randperm(len(data.y_train), generator=generator)
+    if data.task != "classification":
+        return shuffled
+    labels = data.y_train[shuffled]
+    sizes = torch.bincount(labels)
+    if int(sizes[sizes > 0].min()) < 3:
+        return shuffled
+    # The r-th of a class's n examples goes to place (r + u) / n of [0, 1), u random: systematic sampling.
+    starts = torch.rand(len(sizes), generator=generator, dtype=torch.float64)
+    by_class = torch.argsort(labels, stable=True)
+    kinds = labels[by_class]
+    ranks = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[kinds]
+    return shuffled[by_class[torch.argsort((ranks + starts[kinds]) / sizes[kinds], stable=True)]]
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation in float64, a value a feature or one for all; 0 for what is constant."""
+    array = values.numpy()
+    axis = 0 if array.ndim <= 2 else None
+    mean = array.mean(axis=axis, dtype=np.float64)
+    squares = sum(np.square(array[at:at + _ROWS] - mean).sum(axis=axis) for at in range(0, len(array), _ROWS))
+    # Up to 2**29 alike float32 values add up exactly in float64, so a constant has a standard deviation of exactly 0.
+    return torch.as_tensor(mean), torch.as_tensor(np.sqrt(squares / (array.size if axis is None else len(array))))
+
+
+def _scale(values: Tensor, mean: Tensor, std: Tensor, constant: float = 0.0) -> Tensor:
+    """Return (values - mean) / std in float32; what has std 0 is multiplied by ``constant`` instead."""
+    factor = torch.where(std == 0, constant, 1 / std)
+    scaled = torch.empty_like(values)
+    for at in range(0, len(values), _ROWS):
+        scaled[at:at + _ROWS] = (values[at:at + _ROWS].double() - mean) * factor
+    return scaled
+
+
+def _raw(data: Any, target: str | None) -> Raw:
+    if isinstance(data, (str, os.PathLike)):
+        return read(data, target)
+    if target is not None:
+        raise InputError("`target` names a column of a CSV file", got=target, fix="Leave it out for data in memory")
+    if isinstance(data, Mapping):
+        unknown = [key for key in data if key not in PARTS]
+        if unknown or "train" not in data:
+            raise InputError("a dictionary of data has 'train' and optionally 'val' and 'test'", got=list(data),
+                             fix="Rename its keys")
+        return Raw("data in memory", {part: _pair(data[part]) for part in PARTS if part in data}, tokens=True)
+    return Raw("data in memory", {"train": _pair(data)}, tokens=True)
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    if isinstance(data, Dataset):
+        return _collected(data)
+    if isinstance(data, (tuple, list)) and len(data) == 2 and not any(isinstance(one, Dataset) for one in data):
+        return data[0], data[1]
+    raise InputError("data is a name, a path, a pair (x, y), a torch Dataset, or a dictionary of pairs or Datasets",
+                     got=phrase(f"{type(data).__name__}{f' of {len(data)}' if isinstance(data, (tuple, list)) else ''}"),
+                     fix='Pass for example (x, y), or {"train": (x, y), "test": (x, y)}')
+
+
+def _collected(data: Dataset[Any]) -> tuple[Any, Any]:
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return data.tensors[0], data.tensors[1]
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise InputError("a Dataset has a length and items by index", got=phrase(type(data).__name__),
+                         fix="Read it into tensors first, or wrap it in a map-style Dataset")
+    items = [data[index] for index in range(len(data))]
+    for index, item in enumerate(items):
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            of = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
+            raise InputError("the items of a Dataset are pairs (x, y)",
+                             got=phrase(f"{type(item).__name__}{of} at index {index}"),
+                             fix="Return the features and the target from __getitem__")
+    return _stacked([x for x, _ in items], "x"), _stacked([y for _, y in items], "y")
+
+
+def _stacked(values: list[Any], what: str) -> Array:
+    arrays = [_array(value) for value in values]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise InputError(f"the items of a Dataset have {what} of one shape", got=phrase(" and ".join(map(str, shapes[:3]))),
+                         fix="Pad, crop or resize them in the Dataset")
+    return np.stack(arrays) if arrays else np.empty(0)
+
+
+def _array(values: Any) -> Array:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InputError("x and y are tensors or arrays", got=phrase(f"{type(values).__name__}: {error}"),
+                         fix="Convert them, for example by numpy.asarray") from error
+
+
+def _check_lengths(parts: Parts) -> None:
+    for part, (x, y) in parts.items():
+        if x.ndim == 0 or y.ndim == 0:
+            raise InputError("x and y hold one entry an example", got=phrase(f"a single value in the {part} data"),
+                             fix="Pass arrays whose first dimension counts the examples")
+        if len(x) != len(y):
+            raise InputError("x and y have one length", got=phrase(f"{len(x)} features and {len(y)} targets in the {part} "
+                             "data"), fix="Check that both hold the same examples")
+        if x.size == 0:
+            raise InputError("a data set is not empty", got=phrase(f"x of shape {x.shape} in the {part} data"),
+                             fix="Check the source, or leave the part out")
+        if x.shape[1:] != parts["train"][0].shape[1:] or y.shape[1:] != parts["train"][1].shape[1:]:
+            raise InputError("all parts have examples of one shape", got=phrase(f"x {x.shape} and y {y.shape} in {part}"),
+                             fix=f"The training data has x {parts['train'][0].shape}, y {parts['train'][1].shape}")
+    n = sum(len(y) for _, y in parts.values())
+    if n < FEWEST:
+        raise InputError(f"a study needs at least {FEWEST} examples", got=n, fix="Pass more data")
+
+
+def _features(x: Array, part: str, raw: Raw) -> Tensor:
+    if x.dtype.kind not in "biuf":
+        raise InputError("features are real numbers", got=phrase(f"type {x.dtype} in the {part} data"),
+                         fix="Encode them as numbers")
+    if raw.tokens and x.dtype.kind in "iu" and x.dtype.itemsize > 1:
+        return torch.from_numpy(x.astype(np.int64, order="C"))
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused next
+        values = x.astype(np.float32, order="C")
+    _check_finite(values, f"x of the {part} data", raw.columns)
+    return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
+
+
+def _check_finite(values: Array, where: str, columns: Sequence[str] | None = None) -> None:
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return
+    nan = int(np.isnan(values).sum())
+    counts = " and ".join(f"{n} {word}" for n, word in ((nan, "NaN"), (int(bad.sum()) - nan, "infinite")) if n)
+    if columns is not None and values.ndim == 2:
+        named = [f"{n} in column {columns[at]!r}" for at, n in enumerate(bad.sum(axis=0).tolist()) if n]
+        place = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
+    else:
+        place = f"the first at index {tuple(int(at) for at in np.argwhere(bad)[0])}"
+    raise InputError("data is finite (in float32)", got=phrase(f"{counts} in {where}: {place}"),
+                     fix="Fill in or drop those values")
+
+
+def _targets(parts: Mapping[str, Array], task: str,
+             names: tuple[str, ...] | None) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+    if task == "regression":
+        return {part: _numbers(y, part) for part, y in parts.items()}, None
+    kinds = {y.dtype.kind in "OUST" for y in parts.values()}
+    if len(kinds) > 1:
+        raise InputError("all parts have targets of one type", got=phrase("text and numbers"),
+                         fix="Use the same labels in every part")
+    joined = np.concatenate([y.reshape(len(y)) if y.size == len(y) else _refuse_columns(y) for y in parts.values()])
+    labels, classes = _labels(joined)
+    ends = np.cumsum([len(y) for y in parts.values()])[:-1]
+    pieces = (torch.from_numpy(piece.copy()) for piece in np.split(labels, ends))
+    return dict(zip(parts, pieces, strict=True)), names or classes
+
+
+def _numbers(y: Array, part: str) -> Tensor:
+    if y.dtype.kind not in "biuf" or y.ndim > 2:
+        raise InputError("regression targets are real numbers of shape (N,) or (N, d)",
+                         got=phrase(f"type {y.dtype} of shape {y.shape} in the {part} data"),
+                         fix="Encode or flatten them, or choose task='classification'")
+    with np.errstate(over="ignore"):
+        values = y.astype(np.float32, order="C")
+    _check_finite(values, f"y of the {part} data")
+    return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
+
+
+def _refuse_columns(y: Array) -> Array:
+    raise InputError("classification targets are one label an example", got=phrase(f"y of shape {y.shape}"),
+                     fix="Turn one-hot rows into labels by argmax(1), or choose task='regression'")
+
+
+def _labels(y: Array) -> tuple[Array, tuple[str, ...]]:
+    """Return labels from 0 without gaps and the classes' names; text is sorted, numbers have to be labels already."""
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8", "replace")
+    if y.dtype.kind in "OUT":
+        if not all(isinstance(label, (str, bool, np.bool_)) for label in y.tolist()):
+            raise InputError("labels are whole numbers, booleans or text", got=phrase(f"type {y.dtype}"),
+                             fix="Convert them to one of these")
+        y = y.astype(str)
+    if y.dtype.kind in "Ub":
+        found, labels = np.unique(y, return_inverse=True)
+        _check_classes(len(found))
+        return labels.astype(np.int64), tuple(str(label) for label in found)
+    if y.dtype.kind not in "iuf" or not bool((np.isfinite(y) & (y == np.floor(y))).all()):
+        raise InputError("labels are whole numbers, booleans or text", got=phrase(f"other values of type {y.dtype}"),
+                         fix="Convert them, or choose task='regression'")
+    found = np.unique(y)
+    if int(found[0]) != 0 or int(found[-1]) != len(found) - 1:
+        raise InputError("labels out of range: they run from 0 to K - 1 without gaps",
+                         got=phrase(", ".join(str(int(label)) for label in found[:8]) + (", ..." if len(found) > 8 else "")),
+                         fix="Renumber them by numpy.unique(y, return_inverse=True)[1], or choose task='regression'")
+    _check_classes(len(found))
+    return y.astype(np.int64), tuple(str(int(label)) for label in found)
+
+
+def _check_classes(n: int) -> None:
+    if n < 2:
+        raise InputError("a classification has at least two classes", got=phrase("one class in all the data"),
+                         fix="Check the targets")
+
+
+def _digest(tensors: Mapping[str, Tensor | None]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        values = tensors[name]
+        if values is not None:
+            array = np.ascontiguousarray(values.numpy())
+            found.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape}\n".encode())
+            found.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,165 @@
+"""The study itself: prepare, run what is missing, weigh the evidence, write the result."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dropkit.core.errors import InputError
+from dropkit.study.arms import ArmSpec
+from dropkit.study.cautions import cautions
+from dropkit.study.contrasts import contrasts
+from dropkit.study.experiment import Experiment
+from dropkit.study.fingerprint import fingerprint, structure
+from dropkit.study.ledger import Ledger, check_folder
+from dropkit.study.objectives import optimizer_name
+from dropkit.study.prepare import Prepared, prepare, settled_model
+from dropkit.study.provenance import git_state, machine, versions
+from dropkit.study.reference import find_experiment
+from dropkit.study.result import Provenance, Run, StudyResult, Summary
+from dropkit.study.runner import Observer, Progress, run_tasks
+from dropkit.study.verdict import judge
+from dropkit.study.worker import dump
+
+Source = Experiment | tuple[str, dict[str, Any]]  # or a reference and the options that go with it
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """What the arguments of a study come to once they are checked."""
+
+    seeds: list[int]
+    jobs: int
+    reference: str
+    folder: Path
+
+
+def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int], out: str | os.PathLike[str] | None,
+              jobs: int | None, observer: Observer) -> StudyResult:
+    """Run or resume a study; see `dropkit.study`.
+
+    Args:
+        source: the experiment, or how `find_experiment` finds it; workers then find it anew, so nothing need be pickled.
+        arms: as `make_arms` takes them.
+        seeds: how many, or which.
+        out: the folder; ``runs/<name>`` by default.
+        jobs: worker processes; the machine's cores by default.
+        observer: told about progress.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    chosen = _seeds(seeds)
+    experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
+    ready = prepare(experiment, arms)
+    settled = _Settled(chosen, _jobs(jobs), _reference(ready), _folder(out, _name(experiment)))
+    check_folder(settled.folder)
+    digest = fingerprint(ready)
+    plan = {arm.name: chosen for arm in ready.arms}
+    with Ledger(settled.folder, digest, _name(experiment), plan) as ledger:
+        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer)
+    result = _weigh(ready, settled, runs, digest, Provenance(
+        command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
+        started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
+        jobs=settled.jobs, run_seconds=seconds))
+    result.save(settled.folder / "result.json")
+    return result
+
+
+def _run_missing(ready: Prepared, settled: _Settled, ledger: Ledger, payload: bytes,
+                 observer: Observer) -> tuple[list[Run], dict[str, float]]:
+    finished = ledger.finished(ready.arms, settled.seeds)
+    progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.jobs,
+                        finished={key: run for key, (run, _) in finished.items()}, kept=len(finished))
+    seconds = {key: spent for key, (_, spent) in finished.items()}
+    # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
+    tasks = [(index, seed) for seed in settled.seeds for index, arm in enumerate(ready.arms)
+             if (arm.name, seed) not in finished]
+    observer.update(progress)
+
+    def keep(run: Run, spent: float) -> None:
+        ledger.add(ready.arm(run.arm), run, spent)
+        seconds[run.arm, run.seed] = spent
+
+    if tasks:
+        run_tasks(tasks, payload, settled.folder, progress, observer, keep)
+    runs = [progress.finished[arm.name, seed] for arm in ready.arms for seed in settled.seeds]
+    return runs, {f"{arm}/{seed}": round(spent, 3) for (arm, seed), spent in sorted(seconds.items())}
+
+
+def _weigh(ready: Prepared, settled: _Settled, runs: list[Run], digest: str, provenance: Provenance) -> StudyResult:
+    scores: dict[str, dict[int, float]] = {arm.name: {} for arm in ready.arms}
+    for run in runs:
+        scores[run.arm][run.seed] = run.test_metric
+    summary = _summary(ready, digest, _margin(ready, scores[settled.reference]))
+    found = contrasts(scores, settled.reference, summary.higher_is_better, summary.margin)
+    return StudyResult(
+        summary=summary, arms=ready.arms, seeds=settled.seeds, runs=runs, contrasts=found,
+        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary),
+        provenance=provenance, out=str(settled.folder))
+
+
+def _summary(ready: Prepared, digest: str, margin: float) -> Summary:
+    experiment, part = ready.experiment, ready.part(0)
+    model = settled_model(ready, ready.arms[-1])
+    return Summary(
+        name=_name(experiment), task=ready.data.task, metric=ready.metric_name, higher_is_better=ready.higher_is_better,
+        unit="points" if ready.metric_name == "accuracy" else "", margin=margin, epochs=experiment.epochs,
+        batch_size=experiment.batch_size, optimizer=optimizer_name(experiment), loss=ready.loss_name,
+        n_train=len(part.x_train), n_val=len(part.x_val), n_test=len(part.x_test),
+        n_features=list(part.x_train.shape[1:]), n_outputs=ready.n_outputs, model=structure(model),
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()), data=ready.data.name,
+        data_hash=ready.data.digest, experiment_hash=digest)
+
+
+def _margin(ready: Prepared, reference: dict[int, float]) -> float:
+    if ready.experiment.margin is not None:
+        return float(ready.experiment.margin)
+    if ready.metric_name == "accuracy":
+        return 0.005
+    return max(0.01 * abs(sum(reference.values()) / len(reference)), 1e-12)
+
+
+def _name(experiment: Experiment) -> str:
+    if experiment.name:
+        return experiment.name
+    return Path(experiment.data).stem if isinstance(experiment.data, (str, Path)) else "study"
+
+
+def _folder(out: str | os.PathLike[str] | None, name: str) -> Path:
+    return Path(out) if out is not None else Path("runs") / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    fine = all(type(seed) is int and 0 <= seed < 2**63 for seed in chosen)
+    if isinstance(seeds, bool) or not chosen or not fine or len(set(chosen)) < len(chosen):
+        raise InputError("seeds is a number of seeds of at least 1, or distinct whole numbers of at least 0", got=seeds,
+                         fix="8 is a good number; under 5 give no verdict")
+    return chosen
+
+
+def _jobs(jobs: int | None) -> int:
+    if jobs is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise InputError("jobs is a whole number of at least 1", got=jobs, fix="Leave it out to use every core")
+    return jobs
+
+
+def _reference(ready: Prepared) -> str:
+    """The arm that the others are compared with: the one that drops nothing, else the first."""
+    return next((arm.name for arm in ready.arms if all(site.p == 0 for site in arm.sites)), ready.arms[0].name)
+
+
+def _command() -> str:
+    program = "dropkit" if Path(sys.argv[0]).name in ("dropkit", "__main__.py", "main.py") else Path(sys.argv[0]).name
+    return shlex.join([program, *sys.argv[1:]])
+
+

@@ -1,0 +1,136 @@
+"""One SQLite file in the output folder that holds every finished run; one process writes it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.study.result import Arm, Run, run_from
+
+NAME = "ledger.sqlite"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS experiment (hash TEXT PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+  arm TEXT NOT NULL, rates TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
+  PRIMARY KEY (arm, rates, seed));
+"""
+
+
+def rates_key(arm: Arm) -> str:
+    """Return the arm's rates as text, so that an arm whose rates changed is not taken for the one that ran."""
+    return json.dumps([[site.name, site.p] for site in arm.sites])
+
+
+class Ledger:
+    """The runs finished so far, opened for one experiment and locked against a second writer.
+
+    Each run is one transaction: a process killed at any moment leaves whole runs behind and nothing else.
+
+    Args:
+        folder: the study's output folder; made if it is missing.
+        experiment_hash: `fingerprint` of the experiment.
+        name: the experiment's name.
+        plan: what the study means to run, for `dropkit status`.
+
+    Raises:
+        InputError: the folder holds something else, another experiment, or a study that is running now.
+    """
+
+    def __init__(self, folder: Path, experiment_hash: str, name: str, plan: dict[str, list[int]]) -> None:
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise InputError("one study at a time writes to a folder", got=str(folder),
+                             fix="Wait for the other one, or choose another folder with --out") from error
+        try:
+            self._db = _open(folder / NAME)
+            self._claim(folder, experiment_hash, name, plan)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, folder: Path, experiment_hash: str, name: str, plan: dict[str, list[int]]) -> None:
+        with self._db:
+            self._db.executescript(_SCHEMA)
+            held = self._db.execute("SELECT hash, name FROM experiment").fetchone()
+            if held is not None and held[0] != experiment_hash:
+                raise InputError("an output folder holds one experiment",
+                                 got=phrase(f"{folder}, which holds {held[1]!r} with other data, model or settings"),
+                                 fix="Choose another folder with --out, or delete this one")
+            self._db.execute("INSERT OR REPLACE INTO experiment VALUES (?, ?, ?)", (experiment_hash, name, json.dumps(plan)))
+
+    def finished(self, arms: list[Arm], seeds: list[int]) -> dict[tuple[str, int], tuple[Run, float]]:
+        """Return the finished runs among ``arms`` x ``seeds``, with the seconds each took."""
+        wanted = {(arm.name, rates_key(arm)) for arm in arms}
+        rows = self._db.execute("SELECT arm, rates, seed, seconds, record FROM runs").fetchall()
+        return {(arm, seed): (run_from(json.loads(record)), seconds)
+                for arm, rates, seed, seconds, record in rows if (arm, rates) in wanted and seed in seeds}
+
+    def add(self, arm: Arm, run: Run, seconds: float) -> None:
+        """Keep a finished run."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
+                             (arm.name, rates_key(arm), run.seed, seconds, json.dumps(asdict(run), allow_nan=False)))
+
+    def close(self) -> None:
+        """Release the file and the lock."""
+        if hasattr(self, "_db"):
+            self._db.close()
+        self._lock.release()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output place that is a file, or a folder with other things in it, before anything is written."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError("the output is a folder", got=str(folder), fix="Choose another place with --out")
+    if folder.is_dir() and not (folder / NAME).exists() and any(item.name != ".lock" for item in folder.iterdir()):
+        raise InputError("the output folder is new, empty, or holds this study", got=str(folder),
+                         fix="Choose another folder with --out")
+
+
+def read_progress(folder: Path) -> tuple[str, dict[str, list[int]], set[tuple[str, int]]]:
+    """Return a study's name, its plan (arm -> seeds) and its finished runs, without locking it.
+
+    Raises:
+        InputError: the folder holds no study.
+    """
+    if not (folder / NAME).exists():
+        raise InputError("the folder holds a study", got=str(folder), fix="Name the folder given to `dropkit study --out`")
+    db = _open(folder / NAME)
+    try:
+        name, plan = db.execute("SELECT name, plan FROM experiment").fetchone() or ("", "{}")
+        done = set(db.execute("SELECT arm, seed FROM runs").fetchall())
+    except sqlite3.DatabaseError as error:
+        raise _damaged(folder / NAME, error) from error
+    finally:
+        db.close()
+    return name, json.loads(plan), done
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(file)
+        db.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise _damaged(file, error) from error
+    return db
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError("the ledger is a SQLite file that dropkit wrote", got=phrase(f"{file}: {error}"),
+                      fix="Delete the folder, or choose another with --out")

@@ -1,0 +1,63 @@
+"""Losses, metrics and optimisers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from dropkit.study.experiment import METRICS, Experiment
+from dropkit.study.scores import accuracy, nll, rmse
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+
+
+def _mae(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs.double() - targets.double()).abs().mean())
+
+
+_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "nll": nll, "rmse": rmse, "mae": _mae}
+
+
+def loss_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Return the loss's name and function; cross entropy or squared error by default."""
+    chosen = experiment.loss or ("cross_entropy" if task == "classification" else "mse")
+    return (chosen, _LOSSES[chosen]) if isinstance(chosen, str) else (_name(chosen), chosen)
+
+
+def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], float], bool]:
+    """Return the metric's name, function, and whether higher is better; accuracy or RMSE by default."""
+    chosen = experiment.metric or ("accuracy" if task == "classification" else "rmse")
+    if isinstance(chosen, str):
+        return chosen, _METRICS[chosen], METRICS[chosen]
+    return _name(chosen), lambda outputs, targets: float(chosen(outputs, targets)), bool(experiment.higher_is_better)
+
+
+def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
+    """Return a fresh optimiser over the model's parameters."""
+    chosen, parameters = experiment.optimizer, model.parameters()
+    if callable(chosen):
+        return chosen(parameters)
+    options: dict[str, Any] = {"lr": experiment.lr, "weight_decay": experiment.weight_decay}
+    if chosen == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, **options)
+    kinds: dict[str, type[Optimizer]] = {
+        "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    return kinds[chosen](parameters, **options)
+
+
+def optimizer_name(experiment: Experiment) -> str:
+    """Return the optimiser in words, with its rate and decay where dropkit sets them."""
+    if callable(experiment.optimizer):
+        return _name(experiment.optimizer)
+    decay = f", weight_decay={experiment.weight_decay:g}" if experiment.weight_decay else ""
+    return f"{experiment.optimizer}(lr={experiment.lr:g}{decay})"
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))

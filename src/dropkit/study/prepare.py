@@ -1,0 +1,149 @@
+"""Everything that can be checked before the first run: data, builder, arms, loss and metric, tried on a few examples."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
+from dropkit.study.data import Data, Partition, load, partition, standardise
+from dropkit.study.experiment import Experiment
+from dropkit.study.networks import mlp
+from dropkit.study.objectives import loss_of, metric_of
+from dropkit.study.result import Arm
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment made ready: data read, builder chosen, arms with their rates, loss and metric as functions."""
+
+    experiment: Experiment
+    data: Data
+    builder: Builder
+    arms: list[Arm]
+    loss_name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metric_name: str
+    metric: Callable[[Tensor, Tensor], float]
+    higher_is_better: bool
+    n_outputs: int
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm called ``name``."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def part(self, seed: int) -> Partition:
+        """Return the data split by ``seed`` and standardised by its training part."""
+        return standardise(partition(self.data, seed), self.data.task)
+
+
+def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool = True) -> Prepared:
+    """Read the data, choose the builder, make the arms, and try each arm on a few examples.
+
+    Args:
+        experiment: what to train.
+        arms: as `make_arms` takes them.
+        check: try every arm's model, loss and metric; worker processes skip what the driver has tried.
+
+    Raises:
+        InputError: something in the experiment cannot work; nothing has been written.
+    """
+    data = load(experiment.data, task=experiment.task, target=experiment.target)
+    _agree(experiment, data.task)
+    n_outputs = _n_outputs(data)
+    builder: Builder = experiment.model or functools.partial(mlp, list(data.x_train.shape[1:]), n_outputs)
+    loss_name, loss = loss_of(experiment, data.task)
+    metric_name, metric, higher = metric_of(experiment, data.task)
+    with torch.random.fork_rng(devices=[]):  # building a model draws its weights; the caller's RNG stays as it was
+        made = make_arms(experiment, builder, arms)
+        ready = Prepared(experiment, data, builder, made, loss_name, loss, metric_name, metric, higher, n_outputs)
+        if check:
+            for arm in ready.arms:
+                _try(ready, arm)
+    return ready
+
+
+def settled_model(ready: Prepared, arm: Arm) -> nn.Module:
+    """Return the model of ``arm`` after a look at two examples, so that lazy layers have their shapes.
+
+    The caller's random state is left as it is.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = build_arm(ready.experiment, ready.builder, arm, seed=0).eval()
+        model(ready.part(0).x_train[:2])
+    return model
+
+
+def outputs_of(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+    """Return the model's outputs for ``x``, a column for one-dimensional outputs where targets have one.
+
+    Without this, an (N,) output against (N, 1) targets would broadcast to (N, N) in the loss.
+    """
+    outputs: Tensor = model(x)
+    is_flat = isinstance(outputs, Tensor) and outputs.dim() == 1 and targets.dim() == 2
+    return outputs.unsqueeze(1) if is_flat else outputs
+
+
+def _agree(experiment: Experiment, task: str) -> None:
+    only = {"cross_entropy": "classification", "accuracy": "classification", "nll": "classification",
+            "mse": "regression", "l1": "regression", "huber": "regression", "rmse": "regression", "mae": "regression"}
+    for field_name, value in (("loss", experiment.loss), ("metric", experiment.metric)):
+        if isinstance(value, str) and only[value] != task:
+            raise InputError(f"{field_name} {value!r} is for {only[value]}", got=phrase(f"data for {task}"),
+                             fix=f"Choose another {field_name}, or pass task={only[value]!r}")
+
+
+def _n_outputs(data: Data) -> int:
+    return len(data.classes) if data.classes is not None else int(data.y_train.shape[1])
+
+
+def _try(ready: Prepared, arm: Arm) -> None:
+    part = ready.part(0)
+    x, y = part.x_train[:8], part.y_train[:8]
+    model = build_arm(ready.experiment, ready.builder, arm, seed=0)
+    outputs = _forward(model, x, y)
+    _check_outputs(outputs, ready)
+    try:
+        loss = ready.loss(outputs, y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        score = ready.metric(outputs.detach(), y)
+    except Exception as error:
+        raise InputError("loss and metric take (outputs, targets) and can be differentiated",
+                         got=phrase(f"{type(error).__name__}: {error}"),
+                         fix=f"Outputs are {tuple(outputs.shape)}, targets {tuple(y.shape)} {y.dtype}") from error
+    if loss.dim() != 0 or not math.isfinite(float(loss.detach())) or not math.isfinite(score):
+        raise InputError("loss and metric of an untrained model are finite scalars",
+                         got=phrase(f"loss {loss.detach().tolist()}, metric {score}"),
+                         fix="Look at the loss, the metric and the scale of the model's outputs")
+
+
+def _forward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    try:
+        outputs = outputs_of(model.train(), x, y)
+    except Exception as error:
+        raise InputError("the model takes a batch of the data", got=phrase(f"{type(error).__name__}: {error}"),
+                         fix=f"One example has shape {tuple(x.shape[1:])} and type {x.dtype}; "
+                             "reshape inside the model where it expects another") from error
+    if not isinstance(outputs, Tensor):
+        raise InputError("the model returns one tensor", got=phrase(type(outputs).__name__),
+                         fix="Wrap the model so that it returns the outputs that the loss takes")
+    return outputs
+
+
+def _check_outputs(outputs: Tensor, ready: Prepared) -> None:
+    n, needed = outputs.shape[0], ready.n_outputs
+    if ready.data.task == "classification":
+        if outputs.dim() != 2 or outputs.shape[1] < max(needed, 2):
+            raise InputError(f"labels run up to {needed - 1}, so outputs are (N, {max(needed, 2)}) or wider",
+                             got=phrase(f"outputs of shape {tuple(outputs.shape)}"),
+                             fix="Widen the last layer, or number the classes from 0 without gaps")
+    elif tuple(outputs.shape) != (n, needed):
+        raise InputError(f"outputs have the targets' shape (N, {needed})",
+                         got=phrase(f"outputs of shape {tuple(outputs.shape)}"),
+                         fix=f"Make the last layer give {needed} value(s) an example")

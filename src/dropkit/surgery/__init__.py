@@ -1,0 +1,1 @@
+"""Find, set and swap the dropout inside any module."""

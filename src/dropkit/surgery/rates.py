@@ -1,0 +1,70 @@
+"""Set the rates of a model's dropout."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.core.rates import check_rate
+from dropkit.surgery.sites import Site, rate_attribute, sites
+
+
+def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, float]:
+    """Set the rate of all sites, or of those whose names match.
+
+    Nothing changes unless everything is in order.
+
+    Args:
+        model: any module with dropout in it.
+        rate: one rate in [0, 1] for every site, or rates by site name or glob. Where several globs match a site the last
+            one counts; a site's own name counts above every glob. The model itself is named ``""``.
+
+    Returns:
+        The rates that the changed sites had, by name: ``set_rate(model, previous)`` restores them.
+
+    Raises:
+        InputError: for a rate outside [0, 1], a pattern that matches no site, or a model without sites.
+
+    Example:
+        >>> model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5)))
+        >>> set_rate(model, {"1.*": 0.1, "1.0": 0.2})
+        {'1.0': 0.5, '1.1': 0.5}
+        >>> [site.p for site in sites(model)]
+        [0.5, 0.2, 0.1]
+    """
+    found = {site.name: site for site in sites(model)}
+    if not found:
+        raise InputError("a model whose rates are set has dropout modules", got=phrase(type(model).__name__),
+                         fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
+    rates = _matched(found, rate) if isinstance(rate, Mapping) else dict.fromkeys(found, check_rate(rate, "rate"))
+    previous = {name: found[name].p for name in found if name in rates}
+    for name, value in rates.items():
+        module = found[name].module
+        setattr(module, rate_attribute(module), value)
+    return previous
+
+
+def _matched(found: Mapping[str, Site], patterns: Mapping[str, Any]) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    exact: dict[str, float] = {}
+    for pattern, value in patterns.items():
+        checked = check_rate(value, f"the rate of {pattern!r}")
+        if pattern in found:  # before globbing: "[0]" may be a name, and restoring needs names to mean themselves
+            exact[pattern] = checked
+            continue
+        names = [name for name in found if isinstance(pattern, str) and fnmatchcase(name, pattern)]
+        if not names:
+            raise InputError("every pattern matches the name of a site", got=pattern, fix=_nearest(pattern, found))
+        rates.update(dict.fromkeys(names, checked))
+    return rates | exact
+
+
+def _nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
+    known = list(names)
+    near = difflib.get_close_matches(str(pattern), known, n=count, cutoff=0.4) or known[:count]
+    return f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"

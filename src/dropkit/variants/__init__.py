@@ -1,0 +1,1 @@
+"""Every dropout variant: one file a family, the pure function above its module."""

@@ -1,0 +1,42 @@
+"""The command line: exit codes, and errors in a line."""
+
+import pytest
+
+from dropkit.cli.main import main
+
+
+def test_list_names_every_variant(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()][:1] == ["dropout"]
+    assert "dropout2d" in shown
+
+
+def test_env_names_versions_and_the_kernel(capsys):
+    assert main(["env"]) == 0
+    shown = capsys.readouterr().out
+    assert "torch" in shown
+    assert "reference" in shown
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["study"], ["study", "digits", "--seeds", "many"], ["report"]])
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["report", "status"])
+def test_a_folder_without_a_study_is_refused(command, tmp_path, capsys):
+    assert main([command, str(tmp_path / "nowhere")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "dropkit study --out" in error
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("dropkit ")

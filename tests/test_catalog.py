@@ -1,0 +1,32 @@
+import dataclasses
+
+import pytest
+
+import dropkit as dk
+from dropkit.catalog import CATALOG, Claims, Variant
+
+
+def test_rows_are_frozen_and_unique():
+    assert dk.catalog() is CATALOG
+    for column in ("name", "function", "module", "summary"):
+        assert len({getattr(row, column) for row in CATALOG}) == len(CATALOG)
+    for row in CATALOG:
+        assert isinstance(row, Variant)
+        assert isinstance(row.claims, Claims)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            row.name = "other"
+
+
+def test_twins_are_not_shared():
+    twins = [row.torch_twin for row in CATALOG if row.torch_twin is not None]
+    assert len(set(twins)) == len(twins)
+
+
+def test_every_public_function_and_module_of_a_family_has_a_row():
+    import importlib
+
+    for family in {row.family for row in CATALOG}:
+        source = importlib.import_module(f"dropkit.variants.{family}")
+        functions = {name for name, value in vars(source).items()
+                     if name.startswith("dropout") and value.__module__ == source.__name__}
+        assert functions == {row.function.__name__ for row in CATALOG if row.family == family}

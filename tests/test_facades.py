@@ -1,0 +1,31 @@
+import subprocess
+import sys
+
+import pytest
+
+import dropkit as dk
+from dropkit.catalog import CATALOG
+
+
+@pytest.mark.parametrize(("facade", "column"), [(dk.nn, "module"), (dk.functional, "function")])
+def test_a_facade_is_the_catalog(facade, column):
+    names = sorted(getattr(row, column).__name__ for row in CATALOG)
+    assert facade.__all__ == names == dir(facade)
+    for row in CATALOG:
+        assert getattr(facade, getattr(row, column).__name__) is getattr(row, column)
+    with pytest.raises(AttributeError, match="DropOut"):
+        _ = facade.DropOut
+
+
+def test_stars_import_only_variants():
+    scope = {}
+    exec("from dropkit.nn import *", scope)
+    assert set(scope) - {"__builtins__"} == set(dk.nn.__all__)
+
+
+def test_importing_loads_no_compiler_and_touches_no_accelerator():
+    code = ("import sys, torch; before = set(sys.modules); import dropkit.catalog, dropkit.surgery.swap; "
+            "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+            "print(sorted(new), 'torch._dynamo' in sys.modules, torch.cuda.is_initialized())")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert out.strip() == "['dropkit'] False False"
