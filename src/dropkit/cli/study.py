@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "
-                  "Run the same command to go on.", file=sys.stderr)
+                  "Run the same command to go on." if watching.total else "Stopped before the first run.", file=sys.stderr)
             return 130
     page = write_report(result, Path(result.out) / "report.html")
     print_summary(result, page)
