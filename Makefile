@@ -37,7 +37,7 @@ docs: $(READY)
 	$(BIN)/sphinx-build -q -W -b html docs site
 
 # Made again only when what it is made from has changed.
-$(READY): pyproject.toml constraints.txt scripts/setup.sh
+$(READY): pyproject.toml constraints.txt setup.py scripts/setup.sh $(wildcard src/dropkit/kernels/native/*/*)
 	@bash scripts/setup.sh $(VENV)
 	@touch $@
 

@@ -27,9 +27,20 @@ echo "Setting up $venv with $("$python" --version); this takes a minute or two t
 # The constraints pin torch: without them pip would take the newest, with gigabytes of CUDA packages on Linux. The variable,
 # unlike -c, also reaches the environment that pip builds the package in.
 log=$venv/pip.log
-if ! PIP_CONSTRAINT=$PWD/constraints.txt "$venv/bin/python" -m pip install --disable-pip-version-check --quiet \
-    --editable '.[dev]' >"$log" 2>&1; then
-  cat "$log" >&2
-  echo "pip could not install dropkit's dependencies; the lines above say why." >&2
-  exit 1
-fi
+install() {
+  if ! PIP_CONSTRAINT=$PWD/constraints.txt "$venv/bin/python" -m pip install --disable-pip-version-check --quiet "$@" \
+      >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "pip could not install what dropkit needs; the lines above say why." >&2
+    exit 1
+  fi
+}
+install torch  # first, because the native kernel is compiled against the torch that is there
+install --editable '.[dev]'
+"$venv/bin/python" - <<'EOF'
+import dropkit
+
+cpu = dropkit.backends()[0]
+if cpu.backend == "reference":
+    print(f"Masks will be made by the reference kernel, in plain PyTorch, which is slower: {cpu.why}.")
+EOF

@@ -9,6 +9,11 @@ ROOT = Path(dropkit.__file__).parent
 PUBLIC = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
+def is_setter(node):
+    """A property is described at its getter."""
+    return any(isinstance(mark, ast.Attribute) and mark.attr == "setter" for mark in node.decorator_list)
+
+
 def undocumented(source):
     """Names without a docstring: the module, and public classes, functions and methods reachable by public names."""
     tree = ast.parse(source)
@@ -16,7 +21,7 @@ def undocumented(source):
     queue = [("", node) for node in tree.body]
     while queue:
         prefix, node = queue.pop()
-        if not isinstance(node, PUBLIC) or node.name.startswith("_"):
+        if not isinstance(node, PUBLIC) or node.name.startswith("_") or is_setter(node):
             continue
         name = prefix + node.name
         is_protocol = prefix and isinstance(node.body[0], ast.Expr) and node.body[0].value is not None and (

@@ -1,4 +1,4 @@
-"""Every variant of the catalog as a pure function; use it like ``torch.nn.functional``.
+"""Every variant of the catalog as a pure function, and `dropout_add`; use it like ``torch.nn.functional``.
 
 Example:
     >>> import torch
@@ -13,10 +13,11 @@ from collections.abc import Callable as _Callable
 from typing import TYPE_CHECKING
 
 from dropkit.catalog import CATALOG as _CATALOG
+from dropkit.variants.dropout import dropout_add as dropout_add
 
 _functions = {row.function.__name__: row.function for row in _CATALOG}
 globals().update(_functions)
-__all__ = sorted(_functions)
+__all__ = sorted([*_functions, "dropout_add"])
 
 
 def __dir__() -> list[str]:

@@ -283,9 +283,9 @@ def test_a_changed_rate_takes_effect_and_is_checked(row):
     assert module(x) is x
     module.p = 1.0
     assert bool((module(x) == 0).all())
-    module.p = 1.5
     with pytest.raises(dk.InputError, match="probability of dropping"):
-        module(x)
+        module.p = 1.5
+    assert module.p == 1.0
     with pytest.raises(ValueError, match="probability of dropping"):
         row.module(-0.1)
 

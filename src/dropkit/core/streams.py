@@ -38,8 +38,9 @@ def stream_number(name: str) -> int:
 class _Keyed:
     """What one keyed context knows: the seed of its pass and how often each name was used."""
 
-    def __init__(self, seed: Tensor, uses: dict[str, int], recomputes: bool = False) -> None:
-        self.seed, self.uses, self.recomputes = seed, uses, recomputes
+    def __init__(self, seed: Tensor, uses: dict[str, int]) -> None:
+        self.seed, self.uses = seed, uses
+        self.task = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
 
     def next_stream(self, name: str) -> int:
         count = self.uses.get(name, 0)
@@ -48,12 +49,22 @@ class _Keyed:
 
 
 class _Thread(threading.local):
-    """The keyed context of each thread."""
+    """Of each thread: its keyed context, whether it recomputes what a checkpoint knows, and how it last used names."""
 
     context: _Keyed | None = None
+    recomputes: bool = False
+
+    def __init__(self) -> None:
+        self.last_keyed: dict[str, bool] = {}
 
 
 _THREAD = _Thread()
+
+# How any thread last used each name: autograd runs the backward pass of accelerators in threads of its own, which know no
+# forward pass.
+_LAST_KEYED: dict[str, bool] = {}
+_ever_keyed = False  # all that calls outside `keyed` look at until something is keyed
+_REMEMBERED = 1 << 16  # names before all are forgotten: more than any model has, and no leak if names are made up
 
 
 def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextManager[None]:
@@ -101,7 +112,8 @@ def site_key(name: str | None = None, generator: torch.Generator | None = None) 
         freshly drawn seed and stream 0.
 
     Raises:
-        InputError: when a keyed site is recomputed in a backward pass by a checkpoint that does not know its key.
+        InputError: when a keyed site is recomputed in a backward pass, inside `keyed` or after it, by a checkpoint that
+            does not know its key.
 
     Example:
         >>> with keyed(0):
@@ -109,11 +121,28 @@ def site_key(name: str | None = None, generator: torch.Generator | None = None) 
         (True, True)
     """
     context = _THREAD.context
-    if generator is not None or context is None:
+    if generator is not None:
         return draw_seed(generator), 0
-    if not context.recomputes and not torch.compiler.is_compiling():
-        _refuse_recomputation()
+    if (context is not None or _ever_keyed) and not torch.compiler.is_compiling():
+        _check_recomputation(name or UNNAMED, context)
+    if context is None:
+        return draw_seed(), 0
     return context.seed, context.next_stream(name or UNNAMED)
+
+
+def is_free(generator: torch.Generator | None = None) -> bool:
+    """Tell whether the next mask's seed is simply drawn on the CPU: nothing was ever keyed here, or a generator is given.
+
+    Args:
+        generator: the caller's.
+
+    Example:
+        >>> is_free(torch.Generator())
+        True
+    """
+    if generator is None:
+        return _THREAD.context is None and not _ever_keyed
+    return generator.device.type == "cpu"
 
 
 def skip_site(name: str | None = None) -> None:
@@ -156,19 +185,19 @@ def checkpoint_contexts() -> tuple[AbstractContextManager[None], AbstractContext
 
 
 class _Recomputation(AbstractContextManager[None]):
-    """Puts a keyed context back as it was when a checkpointed region began; may be entered any number of times."""
+    """Puts the context, if any, back as it was when a checkpointed region began; may be entered any number of times."""
 
     def __init__(self, context: _Keyed | None) -> None:
         self._seed = None if context is None else context.seed
         self._uses = {} if context is None else dict(context.uses)
 
     def __enter__(self) -> None:
-        context = None if self._seed is None else _Keyed(self._seed, dict(self._uses), recomputes=True)
-        self._scope = _activate(context)
-        self._scope.__enter__()
+        self._outer = _THREAD.context, _THREAD.recomputes
+        _THREAD.context = None if self._seed is None else _Keyed(self._seed, dict(self._uses))
+        _THREAD.recomputes = True
 
     def __exit__(self, *exception: object) -> None:
-        self._scope.__exit__(None, None, None)
+        _THREAD.context, _THREAD.recomputes = self._outer
 
 
 @contextmanager
@@ -189,11 +218,31 @@ def _numbered_stream(name: str, count: int) -> int:
 _numbered_stream._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _refuse_recomputation() -> None:
-    # A forward inside a backward is a checkpoint's recomputation: the next use count would be another mask than the
-    # one that made the output, and the gradient would be silently wrong.
-    if torch._C._current_graph_task_id() != -1:
-        raise InputError("inside keyed, a checkpointed region is recomputed with the masks of its forward pass",
+def _check_recomputation(name: str, context: _Keyed | None) -> None:
+    # A forward inside a backward is a checkpoint's recomputation: the next use count, or a fresh draw, would be another
+    # mask than the one that made the output, and the gradient would be silently wrong. A context that the region itself
+    # has entered makes the same masks again.
+    task = torch._C._current_graph_task_id()
+    if task == -1:
+        _remember(name, context is not None)
+    elif not _THREAD.recomputes and (_last_keyed(name) if context is None else context.task != task):
+        raise InputError("what was computed inside keyed is recomputed by a checkpoint with the same masks",
                          got=phrase("a checkpoint without the keyed context"),
                          fix="Pass use_reentrant=False and context_fn=dropkit.core.streams.checkpoint_contexts "
                              "to torch.utils.checkpoint.checkpoint")
+
+
+def _remember(name: str, keyed: bool) -> None:
+    global _ever_keyed
+    mine = _THREAD.last_keyed
+    if mine.get(name) is keyed and _LAST_KEYED.get(name) is keyed:
+        return
+    _ever_keyed = True
+    for memory in (mine, _LAST_KEYED):
+        if len(memory) >= _REMEMBERED:
+            memory.clear()
+        memory[name] = keyed
+
+
+def _last_keyed(name: str) -> bool:
+    return _THREAD.last_keyed.get(name, _LAST_KEYED.get(name, False))

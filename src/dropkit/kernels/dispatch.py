@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
+from dropkit.core.seeds import draw_seed
 from dropkit.kernels import reference
+from dropkit.kernels.native import ops as native
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+_HAS_NATIVE = native.KERNEL is not None
+_HAS_DERIVATIVES = native.DERIVATIVES is not None
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,22 @@ class Backend:
 def backends() -> list[Backend]:
     """Which kernel serves which device of this machine, and why.
 
+    The environment variable ``DROPKIT_KERNEL`` forces a path, read when dropkit is imported: ``reference``, or an instruction
+    set of the native kernel: ``scalar``, ``avx2``, ``avx512``, ``neon``.
+
+    Raises:
+        InputError: ``DROPKIT_KERNEL`` names a path that does not exist or that this machine cannot take.
+
     Example:
-        >>> backends()[0].device, backends()[0].backend
-        ('cpu', 'reference')
+        >>> backends()[0].device, backends()[0].backend in ("native", "reference")
+        ('cpu', True)
     """
+    cpu = Backend("cpu", "native" if _HAS_NATIVE else "reference", _why() + _derivatives())
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    devices = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
-    return [Backend(device, "reference", "pure torch, runs on every device; no faster kernel is installed for this one")
-            for device in devices]
+    if accelerator is None:
+        return [cpu]
+    why = "pure torch, runs on every device; no faster kernel is installed for this one"
+    return [cpu, Backend(accelerator.type, "reference", why)]
 
 
 def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool, *,
@@ -48,7 +62,7 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
         x: floating-point or complex data.
         seed: int64 tensor with no dimensions, on the CPU; its 64 bits are the seed.
         rate: float64 tensor with no dimensions, on the CPU, in [0, 1].
-        mask_shape: x's shape with size 1 where the mask is shared.
+        mask_shape: the mask's shape; as many dimensions as x, each of x's size or 1.
         stream: in [0, 2^60).
         rescale: whether kept elements are multiplied by ``1 / (1 - rate)``.
         global_shape: when x is a shard, the shape of the mask of the whole tensor.
@@ -58,7 +72,7 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
         A new tensor in which dropped elements are 0.
 
     Raises:
-        InputError: for a shard that does not lie inside ``global_shape``.
+        InputError: for a shard that does not lie inside ``global_shape``, or an impossible ``DROPKIT_KERNEL``.
 
     Shape:
         x: any. Output: as x.
@@ -69,7 +83,83 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
     """
     if global_shape is not None or offsets is not None:
         global_shape, offsets = _check_shard(mask_shape, global_shape, offsets)
+    if _is_native(x):
+        return native.apply(x, seed, rate, mask_shape, stream, rescale, global_shape or (), offsets or ())
+    _why()
     return reference.apply_mask(x, seed, rate, mask_shape, stream, rescale, global_shape=global_shape, offsets=offsets)
+
+
+def apply_mask_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool) -> Tensor:
+    """Drop elements of x in its own memory and return it; arguments as `apply_mask`'s.
+
+    Where x takes part in differentiation, or shares memory with itself, the result is made beside it and copied back.
+    """
+    alone = is_eager(x) and not (x.requires_grad and torch.is_grad_enabled())
+    if alone and _is_native(x) and 0 not in x.stride():
+        return native.apply_inplace(x, seed, rate, mask_shape, stream, rescale)
+    return x.copy_(apply_mask(x, seed, rate, mask_shape, stream, rescale))
+
+
+def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int,
+               rescale: bool) -> Tensor:
+    """Return ``residual + apply_mask(x, ...)``; the native kernel does it in one pass, rounding low precision once.
+
+    Args:
+        residual: of x's shape, type and device.
+        x: as in `apply_mask`, like the others.
+        seed: as in `apply_mask`.
+        rate: as in `apply_mask`.
+        mask_shape: as in `apply_mask`.
+        stream: as in `apply_mask`.
+        rescale: as in `apply_mask`.
+    """
+    if _is_native(x):
+        return native.apply_add(residual, x, seed, rate, mask_shape, stream, rescale)
+    wide = torch.promote_types(x.dtype, torch.float32)  # rounds once, as the native kernel does
+    return (residual.to(wide) + reference.apply_mask(x.to(wide), seed, rate, mask_shape, stream, rescale)).to(x.dtype)
+
+
+def can_draw(x: Tensor) -> bool:
+    """Tell whether `draw_and_apply` takes x: an ordinary CPU tensor in eager mode, and the native kernel is there."""
+    return _HAS_NATIVE and x.is_cpu and is_eager(x) and x.dtype in native.DTYPES
+
+
+def draw_and_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a seed as `dropkit.core.seeds.draw_seed` does and drop elements of x with inverted scaling, with least overhead.
+
+    Args:
+        x: for which `can_draw` holds.
+        rate: in [0, 1].
+        generator: where the seed is drawn; PyTorch's default generator when None.
+    """
+    if _HAS_DERIVATIVES:
+        return native.draw_and_apply(x, rate, generator)
+    seed = draw_seed(generator)
+    if x.requires_grad and 0 < x.numel() <= native.STORED_MASK_UP_TO and torch.is_grad_enabled():
+        return native.with_stored_mask(x, seed, rate)
+    return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), x.shape, 0, True)
+
+
+def is_eager(x: Tensor) -> bool:
+    """Tell whether x is an ordinary tensor, and nothing traces or transforms the call."""
+    return type(x) in _PLAIN and not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None
+
+
+def _is_native(x: Tensor) -> bool:
+    return _HAS_NATIVE and x.device.type in ("cpu", "meta") and x.dtype in native.DTYPES
+
+
+def _why() -> str:
+    """The reason for the choice of the kernel; raises if what was asked for is not to be had."""
+    if isinstance(native.WHY, InputError):
+        raise native.WHY
+    return native.WHY
+
+
+def _derivatives() -> str:
+    if not _HAS_NATIVE or _HAS_DERIVATIVES:
+        return ""
+    return "; derivatives in Python, since those compiled belong to another PyTorch"
 
 
 def _check_shard(shape: Sequence[int], global_shape: Sequence[int] | None,

@@ -13,7 +13,8 @@ from dropkit.surgery.streams import name_streams
 from dropkit.variants.dropout import DropoutSite
 
 _Model = TypeVar("_Model", bound=nn.Module)
-_TO_DROPKIT = {row.torch_twin: row.module for row in CATALOG if row.torch_twin is not None}
+_TO_DROPKIT: dict[type[nn.Module], type[DropoutSite]] = {
+    row.torch_twin: row.module for row in CATALOG if row.torch_twin is not None}
 _TO_TORCH: dict[type[nn.Module], type[nn.Module]] = {ours: twin for twin, ours in _TO_DROPKIT.items()}
 
 
@@ -50,7 +51,9 @@ def swap(model: _Model, to: str = "dropkit") -> _Model:
     for _, module in walk(model):
         ours = _TO_DROPKIT.get(type(module))
         if ours is not None:
-            _become(module, ours)
+            p = vars(module).pop("p")
+            module.__class__ = ours
+            module.p = p  # dropkit's is a property that also keeps the rate as a tensor
     return name_streams(model)
 
 
@@ -64,10 +67,9 @@ def _to_torch(model: nn.Module) -> None:
                                  got=phrase(f"{setting}={value!r} at site {name!r}"),
                                  fix=f"Set it to {default!r} first, or keep dropkit's module")
     for _, module in ours:
-        for setting in ("stream", *module.extras):
+        p, twin = module.p, _TO_TORCH[type(module)]
+        plain: nn.Module = module
+        for setting in ("stream", "_p", "rate", *module.extras):
             vars(module).pop(setting, None)
-        _become(module, _TO_TORCH[type(module)])
-
-
-def _become(module: nn.Module, kind: type[nn.Module]) -> None:
-    module.__class__ = kind
+        plain.__class__ = twin
+        vars(plain)["p"] = p

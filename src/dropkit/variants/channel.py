@@ -17,7 +17,7 @@ class DimensionError(InputError, RuntimeError):
     """An input with a number of dimensions that cannot be handled; a RuntimeError because torch raises one."""
 
 
-def dropout1d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
+def dropout1d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
               generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
     """Zero whole channels of sequences at random in training.
 
@@ -58,7 +58,7 @@ def dropout1d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = 
     return dropout(x, p, training, inplace, share_dims=share_dims, generator=generator, stream=stream)
 
 
-def dropout2d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
+def dropout2d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
               generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
     """Zero whole channels of images at random in training.
 
@@ -107,7 +107,7 @@ def dropout2d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = 
     return dropout(x, p, training, inplace, share_dims=share_dims, generator=generator, stream=stream)
 
 
-def dropout3d(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
+def dropout3d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *, channel_dim: int = 1,
               generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
     """Zero whole channels of volumes at random in training.
 
@@ -187,7 +187,8 @@ class Dropout1d(_ChannelDropout):
         Args:
             input: floating-point data, (N, C, L) or (C, L).
         """
-        return dropout1d(input, self.p, self.training, self.inplace, channel_dim=self.channel_dim, stream=self.stream)
+        return dropout1d(input, self.current_rate(), self.training, self.inplace, channel_dim=self.channel_dim,
+                         stream=self.stream)
 
 
 class Dropout2d(_ChannelDropout):
@@ -215,7 +216,8 @@ class Dropout2d(_ChannelDropout):
         Args:
             input: floating-point data, (N, C, H, W).
         """
-        return dropout2d(input, self.p, self.training, self.inplace, channel_dim=self.channel_dim, stream=self.stream)
+        return dropout2d(input, self.current_rate(), self.training, self.inplace, channel_dim=self.channel_dim,
+                         stream=self.stream)
 
 
 class Dropout3d(_ChannelDropout):
@@ -243,7 +245,8 @@ class Dropout3d(_ChannelDropout):
         Args:
             input: floating-point data, (N, C, D, H, W) or (C, D, H, W).
         """
-        return dropout3d(input, self.p, self.training, self.inplace, channel_dim=self.channel_dim, stream=self.stream)
+        return dropout3d(input, self.current_rate(), self.training, self.inplace, channel_dim=self.channel_dim,
+                         stream=self.stream)
 
 
 def _all_but_channel(rank: int, channel_dim: int, batched: bool) -> tuple[int, ...]:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 
-from dropkit.core.masks import check_data, check_dims, check_scaling, mask_shape
+from dropkit.core.errors import InputError, phrase
+from dropkit.core.masks import check_data, check_dims, check_scaling, compute_dtypes, mask_shape
 from dropkit.core.rates import check_rate
-from dropkit.core.streams import site_key, skip_site
-from dropkit.kernels.dispatch import apply_mask
+from dropkit.core.streams import is_free, site_key, skip_site
+from dropkit.kernels.dispatch import add_masked, apply_mask, apply_mask_inplace, can_draw, draw_and_apply
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, share_dims: Iterable[int] = (),
+def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *, share_dims: Iterable[int] = (),
             scaling: str = "inverted", generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
     """Zero elements at random in training.
 
@@ -26,7 +27,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
 
     Args:
         x: data of a floating-point type.
-        p: probability of dropping, in [0, 1]. Default: 0.5.
+        p: probability of dropping, in [0, 1]; a tensor with no dimensions counts as a number. Default: 0.5.
         training: whether to drop. Default: True, as in ``torch.nn.functional.dropout``.
         inplace: write into x and return it. Default: False.
         share_dims: dimensions along which all elements share one decision, such as time in ``(batch, time, features)``.
@@ -54,6 +55,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
         of feature detectors", 2012. Srivastava et al.: "Dropout: a simple way to prevent neural networks from
         overfitting", JMLR 2014.
     """
+    if torch.compiler.is_compiling():
+        return _traced(x, p, training, inplace, share_dims, check_scaling(scaling), generator, stream)
     rate, inverted = check_rate(p), check_scaling(scaling)
     if not training:
         return x if inverted else _times_keep(x, rate, inplace)
@@ -61,28 +64,91 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
         if generator is None:
             skip_site(stream)
         return x
+    if inverted and not inplace and not share_dims and is_free(generator) and can_draw(x):
+        return draw_and_apply(x, rate, generator)
     shape = mask_shape(check_data(x).shape, share_dims)
     seed, number = site_key(stream, generator)
-    y = apply_mask(x, seed, torch.tensor(rate, dtype=torch.float64, device="cpu"), shape, number, inverted)
-    return x.copy_(y) if inplace else y
+    masked = apply_mask_inplace if inplace else apply_mask
+    return masked(x, seed, torch.tensor(rate, dtype=torch.float64, device="cpu"), shape, number, inverted)
+
+
+def dropout_add(x: Tensor, residual: Tensor, p: float = 0.5, training: bool = True, *,
+                generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
+    """Add a residual to what dropout leaves: ``residual + dropout(x, p)`` in one pass over memory.
+
+    ``y = residual + x * m / (1 - p)`` in training and ``y = residual + x`` in evaluation, computed in float32 (float64 for
+    float64 data) and rounded once; x is the branch, p the rate, m the mask as in `dropout`, whose seeds and streams it shares.
+
+    Args:
+        x: the branch, of a floating-point type.
+        residual: of x's shape, type and device.
+        p: probability of dropping an element of x, in [0, 1]. Default: 0.5.
+        training: whether to drop. Default: True.
+        generator: draw the seed from here.
+        stream: the site's name under ``dk.keyed``.
+
+    Raises:
+        InputError: for a rate outside [0, 1], integer data in training, or a residual that does not match x.
+
+    Shape:
+        x, residual, output: any, all the same.
+
+    Example:
+        >>> dropout_add(torch.ones(3), torch.ones(3), p=1.0)
+        tensor([1., 1., 1.])
+    """
+    rate = check_rate(p)
+    if residual.shape != x.shape or residual.dtype != x.dtype or residual.device != x.device:
+        raise InputError("a residual has the shape, type and device of x", fix="Expand or convert it",
+                         got=phrase(f"{tuple(residual.shape)} {residual.dtype} on {residual.device} for "
+                                    f"{tuple(x.shape)} {x.dtype} on {x.device}"))
+    if not training:
+        return residual + x
+    if rate == 0.0:
+        if generator is None:
+            skip_site(stream)
+        return residual + x
+    seed, number = site_key(stream, generator)
+    drop = torch.tensor(rate, dtype=torch.float64, device="cpu")
+    return add_masked(residual, check_data(x), seed, drop, x.shape, number, True)
 
 
 class DropoutSite(_DropoutNd):
     """What dropkit's element-wise and channel modules share: a validated rate, a stream's name, a ``repr``.
 
     Args:
-        p: probability of dropping, in [0, 1]; may be assigned at any time and is checked when used.
+        p: probability of dropping, in [0, 1]; may be assigned at any time and is checked then.
         inplace: write into the input and return it.
     """
 
     stream: str | None = None
     """The site's name under ``dk.keyed``; ``dk.swap`` sets it to the module's path."""
 
+    rate: Tensor
+    """The rate as compiled code reads it: a float64 tensor with no dimensions, so that a new value recompiles nothing."""
+
     extras: ClassVar[Mapping[str, Any]] = {}
     """Attributes that torch's twin does not have, with the values at which both mean the same."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__(check_rate(p), inplace)
+
+    @property
+    def p(self) -> float:
+        """Probability of dropping."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._p = check_rate(p)
+        if "rate" in vars(self):
+            self.rate.fill_(self._p)
+        else:  # not a buffer, which `half()` would round and `to()` would move
+            vars(self)["rate"] = torch.tensor(self._p, dtype=torch.float64, device="cpu")
+
+    def current_rate(self) -> float | Tensor:
+        """Return the rate as the functions take it: a tensor while compiling, so that no value is burnt in, else a float."""
+        return self.rate if torch.compiler.is_compiling() else self._p
 
     def extra_repr(self) -> str:
         """Torch's own text, then the extras that differ from their default."""
@@ -127,8 +193,24 @@ class Dropout(DropoutSite):
         Args:
             input: floating-point data of any shape.
         """
-        return dropout(input, self.p, self.training, self.inplace, share_dims=self.share_dims, scaling=self.scaling,
-                       stream=self.stream)
+        return dropout(input, self.current_rate(), self.training, self.inplace, share_dims=self.share_dims,
+                       scaling=self.scaling, stream=self.stream)
+
+
+def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Iterable[int], inverted: bool,
+            generator: torch.Generator | None, stream: str | None) -> Tensor:
+    """Drop while a compiler traces: the rate stays a tensor, so that changing it recompiles nothing, not even to 0."""
+    if not training and inverted:
+        return x
+    rate = p if isinstance(p, Tensor) else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")
+    if training:
+        shape = mask_shape(check_data(x).shape, share_dims)
+        seed, number = site_key(stream, generator)
+        y = apply_mask(x, seed, rate, shape, number, inverted)
+    else:
+        wide, factor = compute_dtypes(x.dtype)
+        y = torch.where((rate < 1).to(x.device), x.to(wide) * (1 - rate).to(x.device, factor), 0).to(x.dtype)
+    return x.copy_(y) if inplace else y
 
 
 def _times_keep(x: Tensor, rate: float, inplace: bool) -> Tensor:

@@ -1,0 +1,127 @@
+"""The native kernel's operators: how PyTorch traces, differentiates and batches them, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dropkit.kernels.native.loader import load
+
+KERNEL, DERIVATIVES, WHY = load()
+DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+
+# With derivatives in Python, a stored mask is cheaper than an autograd function up to about this many elements.
+STORED_MASK_UP_TO = 1024
+
+_ops = torch.ops.dropkit
+
+
+def apply(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool,
+          global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+    """Drop elements of x; see `dropkit.kernels.dispatch.apply_mask`, whose arguments these are.
+
+    For the backward pass seed and rate are saved, 16 bytes, and the mask is made again.
+    """
+    y: Tensor = _ops.apply.default(x, seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+    return y
+
+
+def apply_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool,
+                  global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+    """Drop elements of x in its own memory and return it; x needs no gradient."""
+    _ops.apply_.default(x, seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+    # The stable ABI has no such call; without it autograd would not notice that a value saved elsewhere is no longer there.
+    torch.autograd.graph.increment_version(x)
+    return x
+
+
+def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int,
+              rescale: bool) -> Tensor:
+    """Return ``residual + apply(x)`` in one pass over memory, rounded once."""
+    y: Tensor = _ops.apply_add.default(residual, x, seed, rate, mask_shape, stream, rescale, (), ())
+    return y
+
+
+def draw_and_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a seed and drop elements of x with inverted scaling, in one call; needs the compiled derivatives."""
+    y: Tensor = _ops.draw_and_apply.default(x, rate, generator)
+    return y
+
+
+def with_stored_mask(x: Tensor, seed: Tensor, rate: float) -> Tensor:
+    """Drop elements of x with inverted scaling through operators that PyTorch differentiates; for small tensors."""
+    y: Tensor = _ops.with_stored_mask.default(x, rate, seed)
+    return y
+
+
+def _fake_apply(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _fake_inplace(x: Tensor, *_: Any) -> None:
+    return None
+
+
+def _fake_add(residual: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _fake_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], *_: Any) -> Tensor:
+    return seed.new_empty(mask_shape, dtype=torch.bool)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    seed, rate, *ctx.law = inputs[-7:]
+    ctx.save_for_backward(seed, rate)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _ops.apply.default(grad, *ctx.saved_tensors, *ctx.law), *(None,) * 7
+
+
+def _backward_add(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    again = _ops.apply.default(grad, *ctx.saved_tensors, *ctx.law) if ctx.needs_input_grad[1] else None
+    return grad, again, *(None,) * 7
+
+
+def _front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    return tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _batched(op: Any, count: int, info: Any, dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Tensor, int]:
+    """Call ``op``, whose first ``count`` arguments are data, on a batch; batched seeds and rates get masks of their own."""
+    data = [_front(x, dim, info.batch_size) for x, dim in zip(args[:count], dims[:count], strict=True)]
+    seed, rate, shape, stream, rescale, whole, offsets = args[count:]
+    if dims[count] is None and dims[count + 1] is None:  # one mask for all: a new dimension along which it is shared
+        whole = [1, *whole] if len(whole) else []
+        return op(*data, seed, rate, [1, *shape], stream, rescale, whole, [0, *offsets] if len(offsets) else []), 0
+    seeds = _front(seed, dims[count], info.batch_size).unbind()
+    rates = _front(rate, dims[count + 1], info.batch_size).unbind()
+    rows = zip(*(x.unbind() for x in data), seeds, rates, strict=True)
+    return torch.stack([op(*row, shape, stream, rescale, whole, offsets) for row in rows]), 0
+
+
+def _batched_apply(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+    return _batched(_ops.apply.default, 1, info, dims, args)
+
+
+def _batched_add(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+    return _batched(_ops.apply_add.default, 2, info, dims, args)
+
+
+def _register() -> None:
+    library = torch.library
+    for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask)):
+        library.register_fake(f"dropkit::{name}", fake)
+    library.register_vmap("dropkit::apply", _batched_apply)
+    library.register_vmap("dropkit::apply_add", _batched_add)
+    if DERIVATIVES is None:
+        library.register_autograd("dropkit::apply", _backward, setup_context=_save)
+        library.register_autograd("dropkit::apply_add", _backward_add, setup_context=_save)
+
+
+if KERNEL is not None:
+    _register()
