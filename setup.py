@@ -6,6 +6,7 @@ requirement would fetch it a second time, with gigabytes of CUDA packages on Lin
 
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -25,8 +26,16 @@ def torch_folder() -> Path | None:
     return next((place for place in places if (place / "include").is_dir()), None)
 
 
+def version_of(torch: Path) -> str:
+    """Return PyTorch's version as a part of a name, such as 2_13_0."""
+    text = (torch / "version.py").read_text(encoding="utf-8")
+    found = re.search(r"__version__ = ['\"]([0-9.]+)", text)
+    return found.group(1).strip(".").replace(".", "_") if found else "unknown"
+
+
 def extensions(torch: Path) -> list[Extension]:
-    """Return the kernel, bound by PyTorch's stable ABI, and its derivatives, which belong to one PyTorch."""
+    """Return the kernel, bound by PyTorch's stable ABI, and its derivatives, which bear the version that they belong to."""
+    derivatives = f"_autograd_{version_of(torch)}"
     common = {
         "include_dirs": [str(torch / "include"), str(torch / "include" / "torch" / "csrc" / "api" / "include")],
         "library_dirs": [str(torch / "lib")], "libraries": ["torch", "torch_cpu", "c10"], "language": "c++",
@@ -38,8 +47,8 @@ def extensions(torch: Path) -> list[Extension]:
         Extension("dropkit.kernels.native._native", [str(file) for file in sorted(Path(NATIVE, "csrc").glob("*.cpp"))],
                   depends=headers, py_limited_api=True, extra_compile_args=["-std=c++17", *flags],
                   define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000"), ("Py_LIMITED_API", "0x030b0000")], **common),
-        Extension("dropkit.kernels.native._autograd", [f"{NATIVE}/autograd/autograd.cpp"], depends=headers,
-                  extra_compile_args=["-std=c++20", *flags], **common),
+        Extension(f"dropkit.kernels.native.{derivatives}", [f"{NATIVE}/autograd/autograd.cpp"], depends=headers,
+                  extra_compile_args=["-std=c++20", *flags], define_macros=[("TORCH_EXTENSION_NAME", derivatives)], **common),
     ]
 
 

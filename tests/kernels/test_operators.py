@@ -221,3 +221,35 @@ def test_a_checkpoint_recomputes_the_mask_of_the_forward_pass(preserve, inside):
     again = gradients(lambda: checkpoint(model, x, use_reentrant=False, preserve_rng_state=preserve,
                                          context_fn=checkpoint_contexts))
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+
+
+@pytest.mark.slow
+def test_two_sites_in_one_compiled_graph_draw_masks_of_their_own():
+    """Compilers merge equal calls of one operator, also of one that is tagged as random."""
+    torch._dynamo.reset()
+    x = torch.ones(4096, requires_grad=True)
+
+    def two(x):
+        return dk.functional.dropout(x, 0.5), dk.functional.dropout(x, 0.5)
+
+    compiled = torch.compile(two, fullgraph=True)
+    torch.manual_seed(1)
+    first, second = compiled(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert all(torch.equal(one, other) for one, other in zip((first, second), two(x), strict=True))
+    (first.sum() + second.sum()).backward()
+    assert torch.equal(x.grad, (first + second).detach())
+
+
+@pytest.mark.parametrize("size", [1, 100, 5000])
+def test_one_call_and_two_draw_the_same_mask(size):
+    x = torch.randn(size, requires_grad=True)
+    for generator in (None, torch.Generator()):
+        results = []
+        for call in (dispatch.draw_and_apply, dispatch.draw_then_apply):
+            torch.manual_seed(4) if generator is None else generator.manual_seed(4)
+            y = call(x, 0.3, generator)
+            results.append((y.detach(), *torch.autograd.grad(y.sum(), x)))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])

@@ -1,4 +1,5 @@
-// Torch-free check of plans: random shapes, strides, shared dimensions, shards and residuals against the definition, element by element.
+// Torch-free check of plans: random shapes, strides, shared dimensions, shards and residuals against the definition,
+// element by element.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -27,7 +28,9 @@ struct Layout {
 static Layout layout(const std::vector<int64_t>& size, bool may_overlap) {
   std::vector<int> order(size.size());
   std::iota(order.begin(), order.end(), 0);
-  if (below(2)) for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[static_cast<size_t>(below(static_cast<int64_t>(i)))]);
+  if (below(2))
+    for (size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[static_cast<size_t>(below(static_cast<int64_t>(i)))]);
   Layout l{std::vector<int64_t>(size.size()), {}};
   int64_t step = below(4) ? 1 : 2, last = 0;
   for (size_t i = order.size(); i-- > 0;) {
@@ -69,8 +72,14 @@ static bool one() {
   box.dims = p.dims;
   for (size_t d = n; d-- > 0;) {
     const bool shared = below(3) == 0;
-    const int64_t here = shared ? 1 : size[d], whole = below(3) ? here : here + below(50), offset = below(whole - here + 1);
-    p.dim[d] = Dim{size[d], x.stride[d], add ? r.stride[d] : 0, y.stride[d], shared || here == 1 ? 0 : step, shared || here == 1 ? 0 : local};
+    const int64_t here = shared ? 1 : size[d], whole = below(3) ? here : here + below(50),
+                  offset = below(whole - here + 1);
+    p.dim[d] = Dim{size[d],
+                   x.stride[d],
+                   add ? r.stride[d] : 0,
+                   y.stride[d],
+                   shared || here == 1 ? 0 : step,
+                   shared || here == 1 ? 0 : local};
     box.size[d] = here;
     box.step[d] = step;
     p.first += static_cast<uint64_t>(offset * step);
@@ -82,7 +91,8 @@ static bool one() {
   prepare_box(box);
   prepare_plan(p);
   std::vector<uint8_t> table(static_cast<size_t>(local));
-  for (int64_t i = 0, m; i < local; i += m) fill_box(p.spec, box, i, i + (m = std::min<int64_t>(local - i, 1 + below(9000))), table.data() + i);
+  for (int64_t i = 0, m; i < local; i += m)
+    fill_box(p.spec, box, i, i + (m = std::min<int64_t>(local - i, 1 + below(9000))), table.data() + i);
   if (p.needs_table) p.table = table.data();
   const std::vector<float> before = y.memory;
   for (int64_t i = 0, m; i < p.pieces; i += m) execute(p, i, i + (m = std::min<int64_t>(p.pieces - i, 1 + below(3))));
@@ -99,13 +109,15 @@ static bool one() {
     }
     const uint64_t index = p.first + static_cast<uint64_t>(mask);
     const Words w = mask_block(p.spec, index / 16);
-    const bool keep = p.spec.mode == Mode::kRandom ? byte_kept(p.spec, static_cast<uint8_t>(w.w[index % 16 / 4] >> 8 * (index % 4)), index)
-                                                   : p.spec.mode == Mode::kKeepAll;
+    const bool keep = p.spec.mode == Mode::kRandom
+                          ? byte_kept(p.spec, static_cast<uint8_t>(w.w[index % 16 / 4] >> 8 * (index % 4)), index)
+                          : p.spec.mode == Mode::kKeepAll;
     float v = keep ? x.memory[static_cast<size_t>(ix)] * static_cast<float>(p.spec.scale) : 0.0f;
     if (add) v = r.memory[static_cast<size_t>(ir)] + v;
     want[static_cast<size_t>(iy)] = v;
   }
-  return std::memcmp(want.data(), y.memory.data(), want.size() * sizeof(float)) == 0;  // gaps between the rows untouched, too
+  return std::memcmp(want.data(), y.memory.data(), want.size() * sizeof(float)) ==
+         0;  // gaps between the rows untouched, too
 }
 
 int main() {

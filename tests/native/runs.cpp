@@ -1,5 +1,5 @@
-// Torch-free check of every table this machine has against the scalar definition, for sanitizers and for emulated processors.
-// Buffers are exactly as long as the run, so that a read or write past an end is caught.
+// Torch-free check of every table this machine has against the scalar definition, for sanitizers and for emulated
+// processors. Buffers are exactly as long as the run, so that a read or write past an end is caught.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,9 +25,18 @@ static std::vector<uint8_t> data(DType t, int64_t n) {
 
 // NaNs are compared as NaNs: two operands' payloads may come out of an addition either way.
 static bool is_nan(DType t, const uint8_t* p) {
-  if (t == kFloat32) { uint32_t u; std::memcpy(&u, p, 4); return (u & 0x7FFFFFFFu) > 0x7F800000u; }
-  if (t == kFloat64) { uint64_t u; std::memcpy(&u, p, 8); return (u << 1) > 0xFFE0000000000000ull; }
-  uint16_t u; std::memcpy(&u, p, 2);
+  if (t == kFloat32) {
+    uint32_t u;
+    std::memcpy(&u, p, 4);
+    return (u & 0x7FFFFFFFu) > 0x7F800000u;
+  }
+  if (t == kFloat64) {
+    uint64_t u;
+    std::memcpy(&u, p, 8);
+    return (u << 1) > 0xFFE0000000000000ull;
+  }
+  uint16_t u;
+  std::memcpy(&u, p, 2);
   return (u & 0x7FFFu) > (t == kFloat16 ? 0x7C00u : 0x7F80u);
 }
 
@@ -43,7 +52,8 @@ static int failures = 0;
 static void check(bool ok, const char* isa, const char* what, int t, int add, uint64_t n0, int64_t n, double p) {
   if (ok) return;
   ++failures;
-  std::printf("FAIL %s %s type %d add %d n0 %llu n %lld p %g\n", isa, what, t, add, (unsigned long long)n0, (long long)n, p);
+  std::printf("FAIL %s %s type %d add %d n0 %llu n %lld p %g\n", isa, what, t, add, (unsigned long long)n0,
+              (long long)n, p);
 }
 
 static void compare(const Kernels& k, const Spec& s, uint64_t n0, int64_t n, double p) {
@@ -84,13 +94,17 @@ int main() {
   // Random123's known answers for Philox4x32-10.
   const Words z = philox({{0, 0, 0, 0}}, 0, 0), f = philox({{~0u, ~0u, ~0u, ~0u}}, ~0u, ~0u);
   const Words pi = philox({{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}}, 0xa4093822u, 0x299f31d0u);
-  const uint32_t kz[] = {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}, kf[] = {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu};
+  const uint32_t kz[] = {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u},
+                 kf[] = {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu};
   const uint32_t kp[] = {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u};
-  check(!std::memcmp(z.w, kz, 16) && !std::memcmp(f.w, kf, 16) && !std::memcmp(pi.w, kp, 16), "scalar", "known answers", 0, 0, 0, 0, 0);
+  check(!std::memcmp(z.w, kz, 16) && !std::memcmp(f.w, kf, 16) && !std::memcmp(pi.w, kp, 16), "scalar", "known answers",
+        0, 0, 0, 0, 0);
 
   const Kernels* tables[] = {scalar_kernels(), avx2_kernels(), avx512_kernels(), neon_kernels()};
-  const int64_t sizes[] = {0, 1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 513, 1021, 4095, 4096, 4097, 8191, 9001, 12288};
-  const uint64_t starts[] = {0, 1, 5, 15, 16, 100, 4093, (1ull << 32) - 40, (1ull << 33) + 7, kRunLimit - 12288, kRunLimit * 3 + 9};
+  const int64_t sizes[] = {0,   1,   2,   3,   7,   15,  16,  17,   31,   33,   63,   64,   65,   127,
+                           128, 129, 255, 256, 257, 511, 513, 1021, 4095, 4096, 4097, 8191, 9001, 12288};
+  const uint64_t starts[] = {
+      0, 1, 5, 15, 16, 100, 4093, (1ull << 32) - 40, (1ull << 33) + 7, kRunLimit - 12288, kRunLimit * 3 + 9};
   const double rates[] = {1e-9, 1e-6, 0.1, 0.25, 0.3, 0.5, 0.9, 1 - 1e-6, 255.5 / 256};
   for (const Kernels* k : tables) {
     if (!k) continue;

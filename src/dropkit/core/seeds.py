@@ -91,16 +91,22 @@ def seed_tensor(seed: int) -> Tensor:
 
 
 # Compilers may replace torch.randint by a generator of their own; through an operator that they cannot look into,
-# compiled code draws the seeds that eager code draws. The tag keeps two draws from being merged or repeated.
-@torch.library.custom_op("dropkit::draw_seed", mutates_args=(), schema="() -> Tensor",
+# compiled code draws the seeds that eager code draws. Despite the tag, compilers merge two calls with equal arguments,
+# and two sites would share a mask; a fresh empty tensor is never equal to another.
+@torch.library.custom_op("dropkit::draw_seed", mutates_args=(), schema="(Tensor fresh) -> Tensor",
                          tags=(torch.Tag.nondeterministic_seeded,))
-def _opaque_draw() -> Tensor:
+def _draw_once(fresh: Tensor) -> Tensor:
     return torch.randint(_LOWEST, _HIGHEST, (), device="cpu")
 
 
-@_opaque_draw.register_fake
-def _fake_draw() -> Tensor:
-    return torch.empty((), dtype=torch.int64, device="cpu")
+@_draw_once.register_fake
+def _fake_draw(fresh: Tensor) -> Tensor:
+    return torch.empty_like(fresh)
+
+
+def _opaque_draw() -> Tensor:
+    seed: Tensor = _draw_once(torch.empty((), dtype=torch.int64, device="cpu"))
+    return seed
 
 
 def _integer(value: Any) -> int | None:

@@ -16,6 +16,7 @@ from dropkit.kernels.native import ops as native
 _PLAIN = (Tensor, torch.nn.Parameter)
 _HAS_NATIVE = native.KERNEL is not None
 _HAS_DERIVATIVES = native.DERIVATIVES is not None
+_is_compiling, _transforms = torch.compiler.is_compiling, torch._C._functorch.maybe_current_level
 
 
 @dataclass(frozen=True)
@@ -121,28 +122,31 @@ def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_sha
 
 def can_draw(x: Tensor) -> bool:
     """Tell whether `draw_and_apply` takes x: an ordinary CPU tensor in eager mode, and the native kernel is there."""
-    return _HAS_NATIVE and x.is_cpu and is_eager(x) and x.dtype in native.DTYPES
+    return (_HAS_NATIVE and type(x) in _PLAIN and x.is_cpu and x.dtype in native.DTYPES and not _is_compiling()
+            and _transforms() is None)
 
 
-def draw_and_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Draw a seed as `dropkit.core.seeds.draw_seed` does and drop elements of x with inverted scaling, with least overhead.
+def draw_then_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a seed as `dropkit.core.seeds.draw_seed` does and drop elements of x with inverted scaling.
 
     Args:
         x: for which `can_draw` holds.
         rate: in [0, 1].
         generator: where the seed is drawn; PyTorch's default generator when None.
     """
-    if _HAS_DERIVATIVES:
-        return native.draw_and_apply(x, rate, generator)
     seed = draw_seed(generator)
     if x.requires_grad and 0 < x.numel() <= native.STORED_MASK_UP_TO and torch.is_grad_enabled():
         return native.with_stored_mask(x, seed, rate)
     return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), x.shape, 0, True)
 
 
+draw_and_apply = native.one_call() or draw_then_apply
+"""`draw_then_apply` with least overhead: in one operator where the compiled derivatives are there."""
+
+
 def is_eager(x: Tensor) -> bool:
     """Tell whether x is an ordinary tensor, and nothing traces or transforms the call."""
-    return type(x) in _PLAIN and not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None
+    return type(x) in _PLAIN and not _is_compiling() and _transforms() is None
 
 
 def _is_native(x: Tensor) -> bool:

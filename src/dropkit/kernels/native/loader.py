@@ -40,9 +40,9 @@ def load() -> tuple[ModuleType | None, ModuleType | None, str | InputError]:
 
 
 def _derivatives() -> ModuleType | None:
-    """Autograd's nodes are no part of PyTorch's stable ABI: compiled ones serve the very version they were compiled for."""
+    """Autograd's nodes are no part of PyTorch's stable ABI: those compiled for a version bear it in their name."""
+    version = torch.__version__.partition("+")[0].replace(".", "_")
     try:
-        found = import_module("dropkit.kernels.native._autograd")
+        return import_module(f"dropkit.kernels.native._autograd_{version}")
     except ImportError:
         return None
-    return found if found.built_for == torch.__version__.partition("+")[0] else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,10 +45,16 @@ def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shap
     return y
 
 
-def draw_and_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Draw a seed and drop elements of x with inverted scaling, in one call; needs the compiled derivatives."""
-    y: Tensor = _ops.draw_and_apply.default(x, rate, generator)
-    return y
+def one_call() -> Callable[[Tensor, float, torch.Generator | None], Tensor] | None:
+    """Return the operator that draws a seed and applies its mask, or None without the compiled derivatives.
+
+    Taken out of its Python wrapper where there is one: that half microsecond is what keeps tiny tensors level with PyTorch's
+    own dropout (``benchmarks/bench_dropout.py``, 1 element).
+    """
+    if DERIVATIVES is None:
+        return None
+    operator: Callable[[Tensor, float, torch.Generator | None], Tensor] = _ops.draw_and_apply.default
+    return getattr(operator, "_op", operator)
 
 
 def with_stored_mask(x: Tensor, seed: Tensor, rate: float) -> Tensor:

@@ -1,12 +1,11 @@
-// Derivatives of the operators in C++, for the PyTorch this was compiled against and no other: autograd's nodes are not part of the
-// stable ABI. Without this file the same derivatives are registered from Python, 8 us a call slower.
+// Derivatives of the operators in C++, for the PyTorch this was compiled against and no other: autograd's nodes are not
+// part of the stable ABI. Without this file the same derivatives are registered from Python, 8 us a call slower.
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <Python.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/csrc/autograd/variable.h>
-#include <torch/headeronly/version.h>
 #include <torch/library.h>
 
 #include <memory>
@@ -35,7 +34,8 @@ const c10::TypedOperatorHandle<ApplyAdd>& apply_add_op() {
   return op;
 }
 
-// What the mask of one call is made of, which is all that is kept for the backward pass: two elements and some integers.
+// What the mask of one call is made of, which is all that is kept for the backward pass: two elements and some
+// integers.
 struct Law {
   torch::autograd::SavedVariable seed, rate;
   std::vector<c10::SymInt> mask_shape, global_shape, offsets;
@@ -81,8 +81,8 @@ auto make_node() {
   }
 }
 
-Tensor apply(c10::DispatchKeySet keys, const Tensor& x, const Tensor& seed, const Tensor& rate, Shape mask_shape, int64_t stream,
-             bool rescale, Shape global_shape, Shape offsets) {
+Tensor apply(c10::DispatchKeySet keys, const Tensor& x, const Tensor& seed, const Tensor& rate, Shape mask_shape,
+             int64_t stream, bool rescale, Shape global_shape, Shape offsets) {
   decltype(make_node<DropkitApplyBackward>()) node;
   if (torch::autograd::compute_requires_grad(x)) {
     node = make_node<DropkitApplyBackward>();
@@ -92,17 +92,20 @@ Tensor apply(c10::DispatchKeySet keys, const Tensor& x, const Tensor& seed, cons
   Tensor y;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    y = apply_op().redispatch(keys & c10::after_autograd_keyset, x, seed, rate, mask_shape, stream, rescale, global_shape, offsets);
+    y = apply_op().redispatch(keys & c10::after_autograd_keyset, x, seed, rate, mask_shape, stream, rescale,
+                              global_shape, offsets);
   }
   if (node) torch::autograd::set_history(y, node);
   if (torch::autograd::isFwGradDefined(x)) {
-    y._set_fw_grad(apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets), 0, false);
+    y._set_fw_grad(apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets), 0,
+                   false);
   }
   return y;
 }
 
-Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor& x, const Tensor& seed, const Tensor& rate,
-                 Shape mask_shape, int64_t stream, bool rescale, Shape global_shape, Shape offsets) {
+Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor& x, const Tensor& seed,
+                 const Tensor& rate, Shape mask_shape, int64_t stream, bool rescale, Shape global_shape,
+                 Shape offsets) {
   decltype(make_node<DropkitApplyAddBackward>()) node;
   if (torch::autograd::compute_requires_grad(residual, x)) {
     node = make_node<DropkitApplyAddBackward>();
@@ -112,13 +115,14 @@ Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor&
   Tensor y;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    y = apply_add_op().redispatch(keys & c10::after_autograd_keyset, residual, x, seed, rate, mask_shape, stream, rescale, global_shape,
-                                  offsets);
+    y = apply_add_op().redispatch(keys & c10::after_autograd_keyset, residual, x, seed, rate, mask_shape, stream,
+                                  rescale, global_shape, offsets);
   }
   if (node) torch::autograd::set_history(y, node);
   const bool moves = torch::autograd::isFwGradDefined(x), rests = torch::autograd::isFwGradDefined(residual);
   if (moves || rests) {
-    Tensor t = moves ? apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets) : Tensor();
+    Tensor t = moves ? apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+                     : Tensor();
     if (rests) t = moves ? t + residual._fw_grad(0) : residual._fw_grad(0);
     y._set_fw_grad(t, 0, false);
   }
@@ -140,16 +144,22 @@ Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator>
 
 }  // namespace
 
-TORCH_LIBRARY_FRAGMENT(dropkit, m) { m.def("draw_and_apply(Tensor x, float rate, Generator? generator=None) -> Tensor"); }
+TORCH_LIBRARY_FRAGMENT(dropkit, m) {
+  m.def("draw_and_apply(Tensor x, float rate, Generator? generator=None) -> Tensor");
+}
 TORCH_LIBRARY_IMPL(dropkit, Autograd, m) {
   m.impl("apply", apply);
   m.impl("apply_add", apply_add);
 }
 TORCH_LIBRARY_IMPL(dropkit, CompositeImplicitAutograd, m) { m.impl("draw_and_apply", draw_and_apply); }
 
-PyMODINIT_FUNC PyInit__autograd(void) {
-  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_autograd", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
-  PyObject* m = PyModule_Create(&module);
-  if (m && PyModule_AddStringConstant(m, "built_for", TORCH_VERSION) < 0) Py_CLEAR(m);
-  return m;
+#define DROPKIT_INIT_NAME(name) PyInit_##name
+#define DROPKIT_INIT(name) DROPKIT_INIT_NAME(name)
+#define DROPKIT_TEXT_OF(name) #name
+#define DROPKIT_TEXT(name) DROPKIT_TEXT_OF(name)
+
+PyMODINIT_FUNC DROPKIT_INIT(TORCH_EXTENSION_NAME)(void) {
+  static PyModuleDef module = {PyModuleDef_HEAD_INIT, DROPKIT_TEXT(TORCH_EXTENSION_NAME), nullptr, -1, nullptr, nullptr,
+                               nullptr, nullptr, nullptr};
+  return PyModule_Create(&module);
 }

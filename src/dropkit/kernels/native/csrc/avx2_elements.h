@@ -30,12 +30,14 @@ struct Words {
     word<ADD, true>(x, r, y, Isa::load_bytes(keep), s);
   }
   template <bool ADD, class T, class Scale>
-  DROPKIT_INLINE void part(const T* x, const T* r, T* y, const Isa::Keep& keep, const uint8_t* kept, int count, Scale s) {
+  DROPKIT_INLINE void part(const T* x, const T* r, T* y, const Isa::Keep& keep, const uint8_t* kept, int count,
+                           Scale s) {
     alignas(32) uint8_t dropped[64];
     _mm256_store_si256(reinterpret_cast<__m256i*>(dropped), keep.dropped[0]);
     _mm256_store_si256(reinterpret_cast<__m256i*>(dropped + 32), keep.dropped[1]);
     int j = 0;
-    for (; j + V::kLanes <= count; j += V::kLanes) V::template step<ADD>(x + j, ADD ? r + j : nullptr, y + j, dropped + j, s);
+    for (; j + V::kLanes <= count; j += V::kLanes)
+      V::template step<ADD>(x + j, ADD ? r + j : nullptr, y + j, dropped + j, s);
     for (; j < count; ++j) put<T, ADD>(kept[j] != 0, x + j, ADD ? r + j : nullptr, y + j, V::lane(s));
   }
 };
@@ -78,7 +80,9 @@ struct VHalf : Words<VHalf> {
   static constexpr int kLanes = 8;
   DROPKIT_INLINE Scale spread(double s) { return _mm256_set1_ps(static_cast<float>(s)); }
   DROPKIT_INLINE float lane(Scale s) { return _mm256_cvtss_f32(s); }
-  DROPKIT_INLINE __m256 load(const T* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  DROPKIT_INLINE __m256 load(const T* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   template <bool ADD>
   DROPKIT_INLINE void step(const T* x, const T* r, T* y, const uint8_t* dropped, Scale s) {
     const __m256 m = _mm256_castsi256_ps(_mm256_cvtepi8_epi32(load64(dropped)));

@@ -6,8 +6,9 @@
 namespace dropkit {
 namespace avx512 {
 
-// The processor's own prefetcher loses the thread in the generator's loop; a request with every vector keeps it going (2^22 floats,
-// whose input and output fill the cache: 620 us against 1,300). The same requests in a burst before the generator do not (850 us).
+// The processor's own prefetcher loses the thread in the generator's loop; a request with every vector keeps it going
+// (2^22 floats, whose input and output fill the cache: 620 us against 1,300). The same requests in a burst before the
+// generator do not (850 us).
 constexpr int kAhead = 4096;
 
 // What every element type has: 64 elements, or the first `count` of 64, as vectors of V::kLanes.
@@ -58,8 +59,10 @@ struct VFloat : Words<VFloat> {
     const __mmask16 k = static_cast<__mmask16>(kept), m = static_cast<__mmask16>(live);
     __m512 v = _mm512_maskz_mul_ps(k, PART ? _mm512_maskz_loadu_ps(m, x) : _mm512_loadu_ps(x), s);
     if (ADD) v = _mm512_add_ps(PART ? _mm512_maskz_loadu_ps(m, r) : _mm512_loadu_ps(r), v);
-    if (PART) _mm512_mask_storeu_ps(y, m, v);
-    else _mm512_storeu_ps(y, v);
+    if (PART)
+      _mm512_mask_storeu_ps(y, m, v);
+    else
+      _mm512_storeu_ps(y, v);
   }
 };
 
@@ -73,8 +76,10 @@ struct VDouble : Words<VDouble> {
     const __mmask8 k = static_cast<__mmask8>(kept), m = static_cast<__mmask8>(live);
     __m512d v = _mm512_maskz_mul_pd(k, PART ? _mm512_maskz_loadu_pd(m, x) : _mm512_loadu_pd(x), s);
     if (ADD) v = _mm512_add_pd(PART ? _mm512_maskz_loadu_pd(m, r) : _mm512_loadu_pd(r), v);
-    if (PART) _mm512_mask_storeu_pd(y, m, v);
-    else _mm512_storeu_pd(y, v);
+    if (PART)
+      _mm512_mask_storeu_pd(y, m, v);
+    else
+      _mm512_storeu_pd(y, v);
   }
 };
 
@@ -85,7 +90,8 @@ struct VHalf : Words<VHalf> {
   DROPKIT_INLINE Scale spread(double s) { return _mm512_set1_ps(static_cast<float>(s)); }
   template <bool PART>
   DROPKIT_INLINE __m512 load(const T* p, __mmask16 m) {
-    return _mm512_cvtph_ps(PART ? _mm256_maskz_loadu_epi16(m, p) : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_cvtph_ps(PART ? _mm256_maskz_loadu_epi16(m, p)
+                                : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   template <bool ADD, bool PART>
   DROPKIT_INLINE void step(const T* x, const T* r, T* y, uint64_t kept, uint64_t live, Scale s) {
@@ -93,13 +99,15 @@ struct VHalf : Words<VHalf> {
     __m512 v = _mm512_maskz_mul_ps(k, load<PART>(x, m), s);
     if (ADD) v = _mm512_add_ps(load<PART>(r, m), v);
     const __m256i h = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    if (PART) _mm256_mask_storeu_epi16(y, m, h);
-    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), h);
+    if (PART)
+      _mm256_mask_storeu_epi16(y, m, h);
+    else
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), h);
   }
 };
 
-// bfloat16 works on the even and the odd lanes apart: each is then a shift away from float32, and no permutation is needed.
-// Rounding is by integers because VCVTNEPS2BF16 flushes subnormals.
+// bfloat16 works on the even and the odd lanes apart: each is then a shift away from float32, and no permutation is
+// needed. Rounding is by integers because VCVTNEPS2BF16 flushes subnormals.
 struct VBFloat16 : Words<VBFloat16> {
   using T = BFloat16;
   using Scale = __m512;
@@ -109,7 +117,8 @@ struct VBFloat16 : Words<VBFloat16> {
   DROPKIT_INLINE __m512 odd(__m512i v) {
     return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
-  DROPKIT_INLINE __m512i rounded(__m512 f) {  // the result is in the upper halves; the lower halves are rubbish, and so are NaNs
+  DROPKIT_INLINE __m512i
+  rounded(__m512 f) {  // the result is in the upper halves; the lower halves are rubbish, and so are NaNs
     const __m512i u = _mm512_castps_si512(f);
     const __m512i up = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     return _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF)), up);
@@ -126,11 +135,16 @@ struct VBFloat16 : Words<VBFloat16> {
     }
     __m512i both = _mm512_mask_mov_epi16(_mm512_srli_epi32(rounded(e), 16), 0xAAAAAAAAu, rounded(o));
     const __m512i magnitude = _mm512_and_si512(v, _mm512_set1_epi16(0x7FFF));
-    __mmask32 nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7F80));  // without a sum only a NaN makes a NaN
-    if (ADD) nan = _pdep_u32(_mm512_cmp_ps_mask(e, e, _CMP_UNORD_Q), 0x55555555u) | _pdep_u32(_mm512_cmp_ps_mask(o, o, _CMP_UNORD_Q), 0xAAAAAAAAu);
+    __mmask32 nan =
+        _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(0x7F80));  // without a sum only a NaN makes a NaN
+    if (ADD)
+      nan = _pdep_u32(_mm512_cmp_ps_mask(e, e, _CMP_UNORD_Q), 0x55555555u) |
+            _pdep_u32(_mm512_cmp_ps_mask(o, o, _CMP_UNORD_Q), 0xAAAAAAAAu);
     both = _mm512_mask_mov_epi16(both, nan, _mm512_set1_epi16(0x7FC0));
-    if (PART) _mm512_mask_storeu_epi16(y, m, both);
-    else _mm512_storeu_si512(y, both);
+    if (PART)
+      _mm512_mask_storeu_epi16(y, m, both);
+    else
+      _mm512_storeu_si512(y, both);
   }
 };
 

@@ -1,5 +1,5 @@
-// Philox4x32-10, eight blocks to a vector: each 32-bit word sits in a 64-bit lane, whose upper half is ignored, so that a round is
-// two multiplications, two shifts and two three-way xors with no blends.
+// Philox4x32-10, eight blocks to a vector: each 32-bit word sits in a 64-bit lane, whose upper half is ignored, so that
+// a round is two multiplications, two shifts and two three-way xors with no blends.
 #pragma once
 #include <immintrin.h>
 
@@ -16,12 +16,12 @@ DROPKIT_INLINE __m512i high(__m512i p) { return _mm512_srli_epi64(p, 32); }
 DROPKIT_INLINE __m512i swap_words(__m512i p) { return _mm512_ror_epi64(p, 32); }
 DROPKIT_INLINE __m512i times(__m512i x, uint32_t m) { return _mm512_mul_epu32(x, all(m)); }
 
-// Two independent vectors of eight blocks are in flight, and `work` is done between their rounds. Four vectors make the generator
-// alone a quarter faster, but then the copy, whose requests come in bursts, is twice as slow past the cache.
+// Two independent vectors of eight blocks are in flight, and `work` is done between their rounds. Four vectors make the
+// generator alone a quarter faster, but then the copy, whose requests come in bursts, is twice as slow past the cache.
 constexpr int kChains = 2;
 
-// Mask bytes of consecutive blocks, in order, four blocks to a vector. The last block may not pass a multiple of 2^32 except in
-// bytes the caller throws away.
+// Mask bytes of consecutive blocks, in order, four blocks to a vector. The last block may not pass a multiple of 2^32
+// except in bytes the caller throws away.
 template <class Work>
 DROPKIT_INLINE void philox_blocks(const Setup& s, uint32_t block, __m512i v[2 * kChains], const Work& work) {
   // This order of lanes makes the final unpack put the blocks in order.

@@ -1,6 +1,5 @@
-// Small tensors in eager mode, where the derivatives in C++ are missing: makes a stored mask and leaves the rest to two operators
-// that PyTorch differentiates itself. Below a thousand elements this beats any autograd function written in Python, and the mask is
-// smaller than the graph's own records.
+// Small tensors in eager mode, where the compiled derivatives are missing: makes a stored mask and leaves the rest to two
+// operators that PyTorch differentiates itself; up to a thousand elements that beats any derivative written in Python.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -54,4 +53,6 @@ Tensor with_stored_mask(const Tensor& x, double rate, const Tensor& seed) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dropkit, m) { m.def("with_stored_mask(Tensor x, float rate, Tensor seed) -> Tensor"); }
 
-STABLE_TORCH_LIBRARY_IMPL(dropkit, CompositeImplicitAutograd, m) { m.impl("with_stored_mask", TORCH_BOX(&dropkit::with_stored_mask)); }
+STABLE_TORCH_LIBRARY_IMPL(dropkit, CompositeImplicitAutograd, m) {
+  m.impl("with_stored_mask", TORCH_BOX(&dropkit::with_stored_mask));
+}

@@ -1,4 +1,5 @@
-// Element types of the data, their compute types, and conversions that round once, to nearest even, on every machine alike.
+// Element types of the data, their compute types, and conversions that round once, to nearest even, on every machine
+// alike.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -41,7 +42,8 @@ inline uint16_t float_to_half(float f) {
     const uint32_t rebased = mag - 0x38000000u;
     return uint16_t(sign | (rebased + 0xFFFu + (rebased >> 13 & 1u)) >> 13);
   }
-  const float aligned = as_float(mag) + 0.5f;  // 0.5 has the half's subnormal step as its last place: the sum rounds for us
+  const float aligned =
+      as_float(mag) + 0.5f;  // 0.5 has the half's subnormal step as its last place: the sum rounds for us
   return uint16_t(sign | (as_bits(aligned) - 0x3F000000u));
 }
 

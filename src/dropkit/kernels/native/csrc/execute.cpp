@@ -38,7 +38,8 @@ struct Runner {
   int64_t width;
   bool add;
 
-  explicit Runner(const Plan& plan) : p(plan), k(active_kernels()), width(dtype_size(plan.dtype)), add(plan.r != nullptr) {}
+  explicit Runner(const Plan& plan)
+      : p(plan), k(active_kernels()), width(dtype_size(plan.dtype)), add(plan.r != nullptr) {}
 
   const void* x(const Place& at) const { return static_cast<const char*>(p.x) + at.x * width; }
   const void* r(const Place& at) const { return add ? static_cast<const char*>(p.r) + at.r * width : nullptr; }
@@ -74,15 +75,20 @@ struct Runner {
   void select(const Place& at, int64_t count, const uint8_t* keep) const {
     if (unit()) return k.select[p.dtype][add](keep, count, x(at), r(at), y(at), p.spec.scale);
     switch (p.dtype) {
-      case kFloat32: return strided<float>(at, count, keep);
-      case kFloat64: return strided<double>(at, count, keep);
-      case kFloat16: return strided<Half>(at, count, keep);
-      default: return strided<BFloat16>(at, count, keep);
+      case kFloat32:
+        return strided<float>(at, count, keep);
+      case kFloat64:
+        return strided<double>(at, count, keep);
+      case kFloat16:
+        return strided<Half>(at, count, keep);
+      default:
+        return strided<BFloat16>(at, count, keep);
     }
   }
 
   // `rows` unit-stride rows along dimension `d`, with one flag each.
-  void uniform_rows(const Place& at, const Dim& d, int64_t rows, int64_t count, const uint8_t* keep, int64_t keep_step) const {
+  void uniform_rows(const Place& at, const Dim& d, int64_t rows, int64_t count, const uint8_t* keep,
+                    int64_t keep_step) const {
     k.rows[p.dtype][add]({keep, keep_step, rows, count, x(at), r(at), y(at), d.x, d.r, d.y, p.spec.scale});
   }
 
@@ -111,14 +117,15 @@ bool joined(const Runner& run, const Dim& d) {
   return run.unit() && d.x == i.size && d.y == i.size && (!run.add || d.r == i.size);
 }
 
-// to[0..count) = value, with up to 31 bytes written past the end: for short rows the library's memset takes longer than the data.
+// to[0..count) = value, with up to 31 bytes written past the end: for short rows the library's memset takes longer than
+// the data.
 inline void spread(uint8_t* to, uint8_t value, int64_t count) {
   const uint64_t word = 0x0101010101010101ull * value, block[4] = {word, word, word, word};
   for (int64_t i = 0; i < count; i += 32) std::memcpy(to + i, block, 32);
 }
 
-// Short rows that follow each other in memory: their bytes are written out so that the loops see long runs (64 x 64 x 64
-// pixels of three channels: 105 us against 360).
+// Short rows that follow each other in memory: their bytes are written out so that the loops see long runs (64 x 64 x
+// 64 pixels of three channels: 105 us against 360).
 void short_rows(const Runner& run, Place at, const Dim& outer, int64_t rows) {
   alignas(64) uint8_t keep[4096 + 32];
   const Dim& inner = run.inner();
@@ -130,9 +137,12 @@ void short_rows(const Runner& run, Place at, const Dim& outer, int64_t rows) {
     for (; ready < m; ++ready) {
       const uint8_t* from = run.p.table + at.table + (outer.table != 0 ? ready * outer.table : 0);
       uint8_t* to = keep + ready * inner.size;
-      if (inner.table == 0) spread(to, *from, inner.size);
-      else if (inner.table == 1) std::memcpy(to, from, static_cast<size_t>(inner.size));
-      else for (int64_t i = 0; i < inner.size; ++i) to[i] = from[i * inner.table];
+      if (inner.table == 0)
+        spread(to, *from, inner.size);
+      else if (inner.table == 1)
+        std::memcpy(to, from, static_cast<size_t>(inner.size));
+      else
+        for (int64_t i = 0; i < inner.size; ++i) to[i] = from[i * inner.table];
     }
     run.select(at, m * inner.size, keep);
     at.move(outer, m);
@@ -225,8 +235,10 @@ void cut_piece(const Runner& run, int64_t piece, int row, bool tiles) {
     const int64_t extent = std::min(by, p.dim[d].size - start);
     piece /= count;
     at.move(p.dim[d], start);
-    if (d == p.dims - 1) columns = extent;
-    else if (d == row) rows = extent;
+    if (d == p.dims - 1)
+      columns = extent;
+    else if (d == row)
+      rows = extent;
   }
   tiles ? tile_piece(run, at, rows, columns) : table_piece(run, at, rows, columns);
 }
@@ -271,8 +283,10 @@ void fill_box(const Spec& s, const Box& b, int64_t begin, int64_t end, uint8_t* 
       n += static_cast<uint64_t>(rest % b.size[d] * b.step[d]);
       rest /= b.size[d];
     }
-    if (s.mode != Mode::kRandom) std::memset(keep, s.mode == Mode::kKeepAll, static_cast<size_t>(count));
-    else fill_run(k, s, n, count, keep);
+    if (s.mode != Mode::kRandom)
+      std::memset(keep, s.mode == Mode::kKeepAll, static_cast<size_t>(count));
+    else
+      fill_run(k, s, n, count, keep);
     begin += count;
     keep += count;
   }

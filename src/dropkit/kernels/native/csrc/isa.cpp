@@ -17,8 +17,8 @@ const Kernels& choose() {
     if (!wanted || !*wanted || std::strcmp(wanted, t->name) == 0) return *t;
     here += here.empty() ? t->name : std::string(", ") + t->name;
   }
-  throw std::runtime_error("DROPKIT_KERNEL names an instruction set that this processor can run; got '" + std::string(wanted) +
-                           "'; set it to one of " + here + ", or unset it");
+  throw std::runtime_error("DROPKIT_KERNEL names an instruction set that this processor can run; got '" +
+                           std::string(wanted) + "'; set it to one of " + here + ", or unset it");
 }
 
 }  // namespace

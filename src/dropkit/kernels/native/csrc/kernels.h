@@ -1,4 +1,5 @@
-// The table of inner loops. One instruction set fills one table; the plan (plan.h) calls through it and knows no intrinsics.
+// The table of inner loops. One instruction set fills one table; the plan (plan.h) calls through it and knows no
+// intrinsics.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +23,8 @@ using FillFn = void (*)(const Spec&, uint64_t n0, int64_t count, uint8_t* keep);
 using ApplyFn = void (*)(const Spec&, uint64_t n0, int64_t count, const void* x, const void* r, void* y);
 // y[i] = keep[i] ? x[i] * scale : 0.
 using SelectFn = void (*)(const uint8_t* keep, int64_t count, const void* x, const void* r, void* y, double scale);
-// Rows whose elements share a fate: y[i] = keep[row * keep_step] ? x[i] * scale : 0. Steps count elements. No branch depends on a flag.
+// Rows whose elements share a fate: y[i] = keep[row * keep_step] ? x[i] * scale : 0. Steps count elements. No branch
+// depends on a flag.
 struct Rows {
   const uint8_t* keep;
   int64_t keep_step, rows, count;
@@ -36,7 +38,7 @@ using RowsFn = void (*)(const Rows&);
 struct Kernels {
   const char* name;
   FillFn fill;
-  ApplyFn apply[kDTypes][2];    // [type][1] adds the residual
+  ApplyFn apply[kDTypes][2];  // [type][1] adds the residual
   SelectFn select[kDTypes][2];
   RowsFn rows[kDTypes][2];
 };
@@ -49,7 +51,7 @@ const Kernels* avx2_kernels();    // null where not compiled for this architectu
 const Kernels* avx512_kernels();
 const Kernels* neon_kernels();
 
-// The table in use: the widest supported, or what the environment variable DROPKIT_ISA names. Throws std::runtime_error
+// The table in use: the widest supported, or what the environment variable DROPKIT_KERNEL names. Throws std::runtime_error
 // where that name is unknown or the processor cannot run it.
 const Kernels& active_kernels();
 

@@ -29,9 +29,11 @@ struct Words {
     word<ADD, true>(x, r, y, Isa::load_bytes(keep), s);
   }
   template <bool ADD, class T, class Scale>
-  DROPKIT_INLINE void part(const T* x, const T* r, T* y, const Isa::Keep& keep, const uint8_t* kept, int count, Scale s) {
+  DROPKIT_INLINE void part(const T* x, const T* r, T* y, const Isa::Keep& keep, const uint8_t* kept, int count,
+                           Scale s) {
     int j = 0;
-    for (; j + 16 <= count; j += 16) V::template step<ADD>(x + j, ADD ? r + j : nullptr, y + j, keep.dropped[j / 16], s);
+    for (; j + 16 <= count; j += 16)
+      V::template step<ADD>(x + j, ADD ? r + j : nullptr, y + j, keep.dropped[j / 16], s);
     for (; j < count; ++j) put<T, ADD>(kept[j] != 0, x + j, ADD ? r + j : nullptr, y + j, V::lane(s));
   }
 };

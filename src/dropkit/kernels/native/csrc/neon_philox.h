@@ -52,8 +52,10 @@ DROPKIT_INLINE void philox_blocks(const Setup& s, uint32_t block, uint8x16_t v[4
     Work::part(work, r - 2);
   }
   for (int j = 0; j < kChains; ++j) {  // from words across blocks to blocks
-    const uint64x2_t ab0 = vreinterpretq_u64_u32(vtrn1q_u32(f[j].a, f[j].b)), cd0 = vreinterpretq_u64_u32(vtrn1q_u32(f[j].c, f[j].d));
-    const uint64x2_t ab1 = vreinterpretq_u64_u32(vtrn2q_u32(f[j].a, f[j].b)), cd1 = vreinterpretq_u64_u32(vtrn2q_u32(f[j].c, f[j].d));
+    const uint64x2_t ab0 = vreinterpretq_u64_u32(vtrn1q_u32(f[j].a, f[j].b)),
+                     cd0 = vreinterpretq_u64_u32(vtrn1q_u32(f[j].c, f[j].d));
+    const uint64x2_t ab1 = vreinterpretq_u64_u32(vtrn2q_u32(f[j].a, f[j].b)),
+                     cd1 = vreinterpretq_u64_u32(vtrn2q_u32(f[j].c, f[j].d));
     v[4 * j] = vreinterpretq_u8_u64(vzip1q_u64(ab0, cd0));
     v[4 * j + 1] = vreinterpretq_u8_u64(vzip1q_u64(ab1, cd1));
     v[4 * j + 2] = vreinterpretq_u8_u64(vzip2q_u64(ab0, cd0));

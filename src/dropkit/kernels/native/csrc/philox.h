@@ -1,5 +1,5 @@
-// The mask contract, version 1, in portable C++: Philox4x32-10 with the published constants, and what one element's fate is.
-// Everything else in this folder is this file made fast.
+// The mask contract, version 1, in portable C++: Philox4x32-10 with the published constants, and what one element's
+// fate is. Everything else in this folder is this file made fast.
 #pragma once
 #include <cstdint>
 
@@ -27,8 +27,8 @@ inline Words philox(Words c, uint32_t k0, uint32_t k1) {
 
 enum class Mode { kKeepAll, kDropAll, kRandom };
 
-// One call's mask law. An element is a tie when its byte equals `limit` and `refine` is set; a byte above `limit` keeps,
-// every other byte drops.
+// One call's mask law. An element is a tie when its byte equals `limit` and `refine` is set; a byte above `limit`
+// keeps, every other byte drops.
 struct Spec {
   uint32_t k0, k1;  // key: the seed's halves
   uint32_t c2, c3;  // stream: low word, high word (purpose bits clear)
@@ -50,7 +50,8 @@ inline Spec make_spec(uint64_t seed, uint64_t stream, double rate, bool rescale)
   s.c3 = static_cast<uint32_t>(stream >> 32) & 0x0FFFFFFFu;
   s.t24 = t24;
   s.refine = t24 != 0;
-  s.limit = static_cast<uint8_t>(s.refine ? t8 : t8 - 1);  // t8 is 0 or 256 without refinement only where mode says all or none
+  s.limit = static_cast<uint8_t>(
+      s.refine ? t8 : t8 - 1);  // t8 is 0 or 256 without refinement only where mode says all or none
   s.mode = t32 == 0 ? Mode::kKeepAll : t32 >> 32 ? Mode::kDropAll : Mode::kRandom;
   s.scale = !rescale ? 1.0 : s.mode == Mode::kDropAll ? 0.0 : 4294967296.0 / double((uint64_t(1) << 32) - t32);
   return s;

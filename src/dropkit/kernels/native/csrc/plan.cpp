@@ -15,7 +15,8 @@ bool continues(const Dim& outer, const Dim& inner, bool shared_fate) {
   return shared_fate || (outer.mask == inner.mask * n && outer.table == inner.table * n);
 }
 
-// Sorts into the output's order in memory and merges neighbours that continue each other; leaves at least one dimension.
+// Sorts into the output's order in memory and merges neighbours that continue each other; leaves at least one
+// dimension.
 void simplify(Plan& p, bool shared_fate) {
   Dim* end = std::remove_if(p.dim, p.dim + p.dims, [](const Dim& d) { return d.size == 1; });
   std::stable_sort(p.dim, end, before);

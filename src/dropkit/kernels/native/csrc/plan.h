@@ -1,4 +1,5 @@
-// How a mask is laid over strided tensors: which runs there are, and in which pieces threads may take them. No torch here.
+// How a mask is laid over strided tensors: which runs there are, and in which pieces threads may take them. No torch
+// here.
 #pragma once
 #include <cstdint>
 
@@ -6,7 +7,7 @@
 
 namespace dropkit {
 
-constexpr int kMaxDims = 64;  // as many as a tensor can have
+constexpr int kMaxDims = 64;       // as many as a tensor can have
 constexpr int64_t kPiece = 16384;  // elements in a piece of work: half of what PyTorch deems worth a thread
 
 struct Dim {
@@ -34,12 +35,12 @@ struct Plan {
 
   // The rest is decided by `prepare_plan`.
   Way way;
-  int64_t pieces;            // of about equal work
-  int64_t elements;          // in the whole tensor
-  int across;                // kTiles: the dimension along which mask indices are consecutive
-  int64_t rows, columns;     // of a piece; kTable cuts the last two dimensions, kTiles `across` and the last
-  bool needs_table;          // whether `table` must be filled before the plan is executed
-  const uint8_t* table;      // kTable: one byte an element of the local mask; null where all elements share one fate
+  int64_t pieces;         // of about equal work
+  int64_t elements;       // in the whole tensor
+  int across;             // kTiles: the dimension along which mask indices are consecutive
+  int64_t rows, columns;  // of a piece; kTable cuts the last two dimensions, kTiles `across` and the last
+  bool needs_table;       // whether `table` must be filled before the plan is executed
+  const uint8_t* table;   // kTable: one byte an element of the local mask; null where all elements share one fate
 };
 
 // Orders and merges the dimensions and chooses a way.

@@ -27,9 +27,11 @@ template <class T, bool ADD>
 inline void rows_scalar(const Rows& a) {
   const auto s = static_cast<typename Element<T>::Compute>(a.scale);
   for (int64_t j = 0; j < a.rows; ++j) {
-    const T *x = static_cast<const T*>(a.x) + j * a.x_step, *r = ADD ? static_cast<const T*>(a.r) + j * a.r_step : nullptr;
+    const T *x = static_cast<const T*>(a.x) + j * a.x_step,
+            *r = ADD ? static_cast<const T*>(a.r) + j * a.r_step : nullptr;
     T* y = static_cast<T*>(a.y) + j * a.y_step;
-    for (int64_t i = 0; i < a.count; ++i) put<T, ADD>(a.keep[j * a.keep_step] != 0, x + i, ADD ? r + i : nullptr, y + i, s);
+    for (int64_t i = 0; i < a.count; ++i)
+      put<T, ADD>(a.keep[j * a.keep_step] != 0, x + i, ADD ? r + i : nullptr, y + i, s);
   }
 }
 

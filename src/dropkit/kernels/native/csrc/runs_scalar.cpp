@@ -14,12 +14,13 @@ void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, const void*
   }
 }
 
-#define DROPKIT_ROW(F)                                                                             \
-  {                                                                                                \
-    {F<float, false>, F<float, true>}, {F<double, false>, F<double, true>},                        \
-        {F<Half, false>, F<Half, true>}, {F<BFloat16, false>, F<BFloat16, true>},                  \
+#define DROPKIT_ROW(F)                                                                                       \
+  {                                                                                                          \
+    {F<float, false>, F<float, true>}, {F<double, false>, F<double, true>}, {F<Half, false>, F<Half, true>}, \
+        {F<BFloat16, false>, F<BFloat16, true>},                                                             \
   }
-const Kernels kTable = {"scalar", fill_scalar, DROPKIT_ROW(apply), DROPKIT_ROW(select_scalar), DROPKIT_ROW(rows_scalar)};
+const Kernels kTable = {"scalar", fill_scalar, DROPKIT_ROW(apply), DROPKIT_ROW(select_scalar),
+                        DROPKIT_ROW(rows_scalar)};
 
 }  // namespace
 

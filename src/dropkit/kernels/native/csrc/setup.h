@@ -1,9 +1,11 @@
-// What the vector generators share: round keys, and the first two rounds with everything that is constant along a run folded away.
+// What the vector generators share: round keys, and the first two rounds with everything that is constant along a run
+// folded away.
 //
-// Along a run only counter word 0 varies (kernels.h, kRunLimit). So round 1 multiplies one word instead of two, and by consecutive
-// numbers, which is an addition; round 2 again multiplies one word. That saves about a tenth of the work.
+// Along a run only counter word 0 varies (kernels.h, kRunLimit). So round 1 multiplies one word instead of two, and by
+// consecutive numbers, which is an addition; round 2 again multiplies one word. That saves about a tenth of the work.
 //   round 1: p = M0 * c0;                     c' = hi(p) ^ a,  d' = lo(p);  the other two words are constants
-//   round 2: p = M1 * c';   a'' = hi(p) ^ b,  b'' = lo(p);     c'' = d' ^ c;  d'' is a constant, kept xored with round 3's key as d
+//   round 2: p = M1 * c';   a'' = hi(p) ^ b,  b'' = lo(p);     c'' = d' ^ c;  d'' is a constant, kept xored with round
+//   3's key as d
 #pragma once
 #include "philox.h"
 

@@ -2,11 +2,12 @@
 //   DROPKIT_FN, DROPKIT_INLINE   function attributes that switch the instruction set on,
 //   and, in the namespace DROPKIT_NS, a struct Isa and the element types VFloat, VDouble, VHalf and VBFloat16.
 //
-// One loop body generates the mask of a group and copies the group before it between the generator's rounds: the processor fills the
-// generator's latency with the copy and the copy's misses with the generator (one thread, EPYC 9005, L2: 43 cycles for 256 floats
-// against 54 where the two only follow each other and 39 + 29 where they are apart). Ties are guessed kept and settled together at the end of a tile, without a branch that
-// depends on a random bit: a mispredicted one would throw away all the work in flight. A tie that turns out dropped is overwritten
-// while its line is still in the nearest cache.
+// One loop body generates the mask of a group and copies the group before it between the generator's rounds: the
+// processor fills the generator's latency with the copy and the copy's misses with the generator (one thread, EPYC
+// 9005, L2: 43 cycles for 256 floats against 54 where the two only follow each other and 39 + 29 where they are apart).
+// Ties are guessed kept and settled together at the end of a tile, without a branch that depends on a random bit: a
+// mispredicted one would throw away all the work in flight. A tie that turns out dropped is overwritten while its line
+// is still in the nearest cache.
 #pragma once
 #include "runs_common.h"
 
@@ -20,8 +21,8 @@ struct Ties {
   uint64_t word[kTile + 1], at[kTile + 8];  // every element can be a tie; places are read by whole eights
 };
 
-// Lists in t.at the places of the bits set in `words` words, the first of which stands for element `first`; returns how many.
-// No branch depends on a random bit.
+// Lists in t.at the places of the bits set in `words` words, the first of which stands for element `first`; returns how
+// many. No branch depends on a random bit.
 DROPKIT_INLINE int list_ties(const uint64_t* equal, int words, uint64_t first, Ties& t) {
   int count = 0;
   for (int w = 0; w < words; ++w) {
@@ -70,7 +71,8 @@ struct MaskSink {
 };
 
 template <class Sink>
-DROPKIT_INLINE void settle(const Spec& s, uint64_t n0, const uint64_t* equal, int words, uint64_t first, Ties& t, const Sink& sink) {
+DROPKIT_INLINE void settle(const Spec& s, uint64_t n0, const uint64_t* equal, int words, uint64_t first, Ties& t,
+                           const Sink& sink) {
   const int count = list_ties(equal, words, first, t);
   for (int j = count; j < count + 8; ++j) t.at[j] = first;  // fills up the last eight; never dropped, see below
   for (int i = 0; i < count; i += 8) {
@@ -88,7 +90,8 @@ struct Copy {
   DROPKIT_INLINE void part(const Copy& c, int j) {
     constexpr int kWords = Isa::kGroup / 64;
 #pragma GCC unroll 8
-    for (int q = 0; q < kWords; ++q) {  // all of them, so that the loop is unrolled whatever j is: it would not be otherwise
+    for (int q = 0; q < kWords;
+         ++q) {  // all of them, so that the loop is unrolled whatever j is: it would not be otherwise
       if (q >= j * kWords / 8 && q < (j + 1) * kWords / 8) Sink::word(c.sink, c.i + 64 * q, c.keep[q]);
     }
   }
@@ -118,14 +121,16 @@ DROPKIT_INLINE void groups(const Spec& s, uint64_t n0, int64_t count, const Sink
   Isa::blocks(setup, static_cast<uint32_t>(block), v, NoCopy{});
   flags<REFINE>(v, s.limit, keep, equal);
   for (int64_t i = Isa::kGroup; i < count; i += Isa::kGroup) {
-    Isa::blocks(setup, static_cast<uint32_t>(block + static_cast<uint64_t>(i) / kBlock), v, Copy<Sink>{sink, i - Isa::kGroup, keep});
+    Isa::blocks(setup, static_cast<uint32_t>(block + static_cast<uint64_t>(i) / kBlock), v,
+                Copy<Sink>{sink, i - Isa::kGroup, keep});
     if (REFINE && i % kTile == 0) settle(s, n0, equal, kTile / 64, static_cast<uint64_t>(i - kTile), ties, sink);
     flags<REFINE>(v, s.limit, keep, equal + i % kTile / 64);
   }
 #pragma GCC unroll 8
   for (int j = 0; j < 8; ++j) Copy<Sink>::part({sink, count - Isa::kGroup, keep}, j);
   const int64_t settled = (count - 1) / kTile * kTile;
-  if (REFINE) settle(s, n0, equal, static_cast<int>((count - settled) / 64), static_cast<uint64_t>(settled), ties, sink);
+  if (REFINE)
+    settle(s, n0, equal, static_cast<int>((count - settled) / 64), static_cast<uint64_t>(settled), ties, sink);
 }
 
 DROPKIT_FN void fill_groups(const Spec& s, uint64_t n0, int64_t count, uint8_t* keep) {
@@ -162,24 +167,29 @@ template <class V, bool ADD>
 DROPKIT_FN void select(const uint8_t* keep, int64_t count, const void* x, const void* r, void* y, double scale) {
   const auto d = sink_of<V, ADD, true>(x, r, y, scale);
   int64_t i = 0;
-  for (; i + 64 <= count; i += 64) V::template from_bytes<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, keep + i, d.scale);
+  for (; i + 64 <= count; i += 64)
+    V::template from_bytes<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, keep + i, d.scale);
   if (i == count) return;
   alignas(64) uint8_t rest[64] = {};
   std::memcpy(rest, keep + i, static_cast<size_t>(count - i));
-  V::template part<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, Isa::load_bytes(rest), rest, static_cast<int>(count - i), d.scale);
+  V::template part<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, Isa::load_bytes(rest), rest,
+                        static_cast<int>(count - i), d.scale);
 }
 
 template <class V, bool ADD>
 DROPKIT_FN void rows(const Rows& a) {
-  static constexpr uint8_t kBytes[2][64] = {{0}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                                  1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+  static constexpr uint8_t kBytes[2][64] = {
+      {0}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+            1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
   auto d = sink_of<V, ADD, true>(a.x, a.r, a.y, a.scale);
   for (int64_t j = 0; j < a.rows; ++j) {
     const uint8_t* bytes = kBytes[a.keep[j * a.keep_step] != 0];
     const Isa::Keep keep = Isa::load_bytes(bytes);
     int64_t i = 0;
     for (; i + 64 <= a.count; i += 64) DataSink<V, ADD, true>::word(d, i, keep);
-    if (i < a.count) V::template part<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, keep, bytes, static_cast<int>(a.count - i), d.scale);
+    if (i < a.count)
+      V::template part<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, keep, bytes, static_cast<int>(a.count - i),
+                            d.scale);
     d.x += a.x_step;
     if (ADD) d.r += a.r_step;
     d.y += a.y_step;
@@ -198,7 +208,8 @@ DROPKIT_FN void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, 
       const Sink d = sink_of<V, ADD, true>(x, r, y, s.scale);
       s.refine ? groups<Sink, true>(s, n0, done, d) : groups<Sink, false>(s, n0, done, d);
     } else {
-      const int64_t whole = Isa::kGroup - lead;  // what one buffer holds; if that is not the end, stop at the next block's start
+      const int64_t whole =
+          Isa::kGroup - lead;  // what one buffer holds; if that is not the end, stop at the next block's start
       done = count <= whole ? count : kBlock - lead;
       fill_groups(s, n0 - static_cast<uint64_t>(lead), Isa::kGroup, keep);
       select<V, ADD>(keep + lead, done, x, r, y, s.scale);
@@ -211,10 +222,10 @@ DROPKIT_FN void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, 
   }
 }
 
-#define DROPKIT_ROW(F)                                                                               \
-  {                                                                                                  \
-    {F<VFloat, false>, F<VFloat, true>}, {F<VDouble, false>, F<VDouble, true>},                      \
-        {F<VHalf, false>, F<VHalf, true>}, {F<VBFloat16, false>, F<VBFloat16, true>},                \
+#define DROPKIT_ROW(F)                                                                                             \
+  {                                                                                                                \
+    {F<VFloat, false>, F<VFloat, true>}, {F<VDouble, false>, F<VDouble, true>}, {F<VHalf, false>, F<VHalf, true>}, \
+        {F<VBFloat16, false>, F<VBFloat16, true>},                                                                 \
   }
 const Kernels kTable = {Isa::kName, fill, DROPKIT_ROW(apply), DROPKIT_ROW(select), DROPKIT_ROW(rows)};
 #undef DROPKIT_ROW
