@@ -6,18 +6,21 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 from torch.nn import functional as F
 
 import dropkit as dk
 from harness import Bar, Case, compare, threads_to_time, write
 
 P = 0.1
+inductor.compile_threads = 1  # its worker processes would run beside what is timed
 
 
 def forward(size: int, dtype: torch.dtype, bars: list[Bar], threads: int) -> Case:
     """Time the forward pass alone, nothing requiring a gradient."""
     x, out = torch.rand(size).to(dtype), torch.empty(size, dtype=dtype)
     compiled = torch.compile(F.dropout)
+    compiled(x, P)
     return compare(f"forward, {name(size)} {str(dtype).removeprefix('torch.')}", {
         "F.dropout": lambda: F.dropout(x, P), "dropkit": lambda: dk.functional.dropout(x, P),
         "F.dropout compiled": lambda: compiled(x, P), "clone": x.clone, "copy_": lambda: out.copy_(x),

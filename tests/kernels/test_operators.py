@@ -242,14 +242,14 @@ def test_two_sites_in_one_compiled_graph_draw_masks_of_their_own():
     assert torch.equal(x.grad, (first + second).detach())
 
 
-@pytest.mark.parametrize("size", [1, 100, 5000])
-def test_one_call_and_two_draw_the_same_mask(size):
+@pytest.mark.parametrize(("size", "shape"), [((1,), ()), ((100,), ()), ((5000,), ()), ((50, 100), (50, 1)), ((), ())])
+def test_one_call_and_two_draw_the_same_mask(size, shape):
     x = torch.randn(size, requires_grad=True)
     for generator in (None, torch.Generator()):
         results = []
         for call in (dispatch.draw_and_apply, dispatch.draw_then_apply):
             torch.manual_seed(4) if generator is None else generator.manual_seed(4)
-            y = call(x, 0.3, generator)
+            y = call(x, 0.3, generator, shape)
             results.append((y.detach(), *torch.autograd.grad(y.sum(), x)))
         assert torch.equal(results[0][0], results[1][0])
         assert torch.equal(results[0][1], results[1][1])

@@ -126,18 +126,21 @@ def can_draw(x: Tensor) -> bool:
             and _transforms() is None)
 
 
-def draw_then_apply(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+def draw_then_apply(x: Tensor, rate: float, generator: torch.Generator | None = None,
+                    mask_shape: Sequence[int] = ()) -> Tensor:
     """Draw a seed as `dropkit.core.seeds.draw_seed` does and drop elements of x with inverted scaling.
 
     Args:
         x: for which `can_draw` holds.
         rate: in [0, 1].
         generator: where the seed is drawn; PyTorch's default generator when None.
+        mask_shape: as in `apply_mask`; empty for x's own.
     """
     seed = draw_seed(generator)
-    if x.requires_grad and 0 < x.numel() <= native.STORED_MASK_UP_TO and torch.is_grad_enabled():
+    small = 0 < x.numel() <= native.STORED_MASK_UP_TO and x.dim() > 0  # no dimensions: the scale would promote the type
+    if small and not mask_shape and x.requires_grad and torch.is_grad_enabled():
         return native.with_stored_mask(x, seed, rate)
-    return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), x.shape, 0, True)
+    return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), mask_shape or x.shape, 0, True)
 
 
 draw_and_apply = native.one_call() or draw_then_apply

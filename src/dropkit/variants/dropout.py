@@ -55,9 +55,11 @@ def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: 
         of feature detectors", 2012. Srivastava et al.: "Dropout: a simple way to prevent neural networks from
         overfitting", JMLR 2014.
     """
-    if (training and type(p) is float and 0.0 < p < 1.0 and not inplace and not share_dims and scaling == "inverted"
-            and is_free(generator) and can_draw(x)):  # the usual call, kept cheap for small tensors
-        return draw_and_apply(x, p, generator)
+    if (training and type(p) is float and 0.0 < p < 1.0 and not inplace and scaling == "inverted" and is_free(generator)
+            and can_draw(x)):  # the usual call, kept cheap for small tensors
+        if generator is None and not share_dims:
+            return draw_and_apply(x, p)
+        return draw_and_apply(x, p, generator, mask_shape(x.shape, share_dims))
     if torch.compiler.is_compiling():
         return _traced(x, p, training, inplace, share_dims, check_scaling(scaling), generator, stream)
     rate, inverted = check_rate(p), check_scaling(scaling)

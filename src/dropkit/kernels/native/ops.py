@@ -45,7 +45,7 @@ def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shap
     return y
 
 
-def one_call() -> Callable[[Tensor, float, torch.Generator | None], Tensor] | None:
+def one_call() -> Callable[..., Tensor] | None:
     """Return the operator that draws a seed and applies its mask, or None without the compiled derivatives.
 
     Taken out of its Python wrapper where there is one: that half microsecond is what keeps tiny tensors level with PyTorch's
@@ -53,7 +53,7 @@ def one_call() -> Callable[[Tensor, float, torch.Generator | None], Tensor] | No
     """
     if DERIVATIVES is None:
         return None
-    operator: Callable[[Tensor, float, torch.Generator | None], Tensor] = _ops.draw_and_apply.default
+    operator: Callable[..., Tensor] = _ops.draw_and_apply.default
     return getattr(operator, "_op", operator)
 
 

@@ -130,7 +130,7 @@ Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor&
 }
 
 // Eager calls without a keyed context: one operator draws the seed and applies the mask.
-Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator> generator) {
+Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator> generator, Shape mask_shape) {
   Tensor seed, p;
   {
     at::AutoDispatchBelowADInplaceOrView below;
@@ -139,13 +139,13 @@ Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator>
     p = at::empty({}, at::kDouble);
     *p.mutable_data_ptr<double>() = rate;
   }
-  return apply_op().call(x, seed, p, x.sym_sizes(), 0, true, {}, {});
+  return apply_op().call(x, seed, p, mask_shape.empty() ? x.sym_sizes() : mask_shape, 0, true, {}, {});
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(dropkit, m) {
-  m.def("draw_and_apply(Tensor x, float rate, Generator? generator=None) -> Tensor");
+  m.def("draw_and_apply(Tensor x, float rate, Generator? generator=None, SymInt[] mask_shape=[]) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(dropkit, Autograd, m) {
   m.impl("apply", apply);
