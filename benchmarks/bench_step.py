@@ -7,12 +7,15 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 from torch.nn import functional as F
 
 import dropkit as dk
 from harness import Bar, Case, compare, threads_to_time, write
 
 P = 0.1
+HELD = (Bar("dropkit", "without", 1.05),)
+inductor.compile_threads = 1  # its worker processes would run beside what is timed
 Dropout = Callable[[], nn.Module]
 
 
@@ -81,28 +84,35 @@ def transformer(dropout: Dropout) -> tuple[nn.Module, Tensor]:
     return Classifier(Block(dropout), Block(dropout), nn.Linear(256, 10)), torch.rand(16, 64, 256)
 
 
-def stepper(make: Callable[[Dropout], tuple[nn.Module, Tensor]], dropout: Dropout) -> Callable[[], None]:
+def stepper(make: Callable[[Dropout], tuple[nn.Module, Tensor]], dropout: Dropout, compiled: bool) -> Callable[[], None]:
     """Return a training step: forward, backward, SGD."""
     torch.manual_seed(0)
     model, x = make(dropout)
+    call = torch.compile(model) if compiled else model
     y, optimizer = torch.arange(len(x)) % 10, torch.optim.SGD(model.parameters(), lr=0.01)
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        F.cross_entropy(call(x), y).backward()
         optimizer.step()
 
+    step()  # compiles
     return step
 
 
-def cases() -> list[Case]:
-    """Time the three nets; the bar is held on one thread."""
+def rivals(make: Callable[[Dropout], tuple[nn.Module, Tensor]]) -> dict[str, Callable[[], None]]:
+    """Return the net without dropout, with PyTorch's and with dropkit's, as it is and compiled."""
     kinds: dict[str, Dropout] = {"without": nn.Identity, "nn.Dropout": partial(nn.Dropout, P),
                                  "dropkit": partial(dk.nn.Dropout, P)}
-    return [compare(f"{make.__name__} training step", {kind: stepper(make, dropout) for kind, dropout in kinds.items()},
-                    [Bar("dropkit", "without", 1.05)] if threads == 1 and make is not cnn_everywhere else [], threads=threads,
-                    seconds=8)
-            for threads in threads_to_time() for make in (mlp, cnn, transformer, cnn_everywhere)]
+    return {kind + (" compiled" if compiled else ""): stepper(make, dropout, compiled)
+            for compiled in (False, True) for kind, dropout in kinds.items()}
+
+
+def cases() -> list[Case]:
+    """Time the nets; the bar is held on one thread."""
+    return [compare(f"{make.__name__} training step", rivals(make), bars if threads == 1 else (), threads=threads, seconds=8)
+            for threads in threads_to_time() for make, bars in (
+                (mlp, HELD), (cnn, HELD), (transformer, HELD), (cnn_everywhere, ()))]
 
 
 if __name__ == "__main__":
