@@ -14,6 +14,11 @@ def is_setter(node):
     return any(isinstance(mark, ast.Attribute) and mark.attr == "setter" for mark in node.decorator_list)
 
 
+def is_overload(node):
+    """A signature is described at its implementation."""
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+
+
 def undocumented(source):
     """Names without a docstring: the module, and public classes, functions and methods reachable by public names."""
     tree = ast.parse(source)
@@ -21,7 +26,7 @@ def undocumented(source):
     queue = [("", node) for node in tree.body]
     while queue:
         prefix, node = queue.pop()
-        if not isinstance(node, PUBLIC) or node.name.startswith("_") or is_setter(node):
+        if not isinstance(node, PUBLIC) or node.name.startswith("_") or is_setter(node) or is_overload(node):
             continue
         name = prefix + node.name
         is_protocol = prefix and isinstance(node.body[0], ast.Expr) and node.body[0].value is not None and (

@@ -6,8 +6,8 @@ from pathlib import Path
 import dropkit
 
 ROOT = Path(dropkit.__file__).parent
-ROOMS = ("core", "kernels", "variants", "schedules", "catalog", "functional", "nn", "surgery", "inference", "audit", "study",
-         "report", "lab", "integrations", "cli")
+ROOMS = ("core", "kernels", "variants", "schedules", "catalog", "functional", "nn", "testing", "explain", "surgery",
+         "inference", "audit", "study", "report", "lab", "integrations", "cli")
 FACADE = ("__init__", "__main__")
 # (file, room it may import from although it comes later): the reason stands beside it.
 ALLOWED = {

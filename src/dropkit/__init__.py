@@ -13,9 +13,12 @@ from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
 from dropkit.surgery.swap import swap
+from dropkit.variants.drop_path import depth_rates
+from dropkit.variants.max_norm import MaxNorm
+from dropkit.variants.regularization import regularization_loss
 
 __all__ = [
-    "DropkitError", "Experiment", "InputError", "MissingExtraError", "Site", "backends", "catalog",
-    "checkpoint_contexts", "format_sites",
-    "functional", "keyed", "name_streams", "nn", "set_rate", "sites", "study", "swap",
+    "DropkitError", "Experiment", "InputError", "MaxNorm", "MissingExtraError", "Site", "backends", "catalog",
+    "checkpoint_contexts", "depth_rates", "format_sites", "functional", "keyed", "name_streams", "nn", "regularization_loss",
+    "set_rate", "sites", "study", "swap",
 ]

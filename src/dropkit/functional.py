@@ -1,4 +1,4 @@
-"""Every variant of the catalog as a pure function, and `dropout_add`; use it like ``torch.nn.functional``.
+"""Every variant of the catalog as a pure function, and what goes with them; use it like ``torch.nn.functional``.
 
 Example:
     >>> import torch
@@ -13,11 +13,18 @@ from collections.abc import Callable as _Callable
 from typing import TYPE_CHECKING
 
 from dropkit.catalog import CATALOG as _CATALOG
+from dropkit.variants.drop_connect import drop_connect_moments as drop_connect_moments
 from dropkit.variants.dropout import dropout_add as dropout_add
+from dropkit.variants.graph import edge_weights as edge_weights
+from dropkit.variants.losses import r_drop_loss as r_drop_loss
+from dropkit.variants.multi_sample import multi_sample_loss as multi_sample_loss
+from dropkit.variants.variational import variational_kl as variational_kl
+
+_COMPANIONS = ("drop_connect_moments", "dropout_add", "edge_weights", "multi_sample_loss", "r_drop_loss", "variational_kl")
 
 _functions = {row.function.__name__: row.function for row in _CATALOG}
 globals().update(_functions)
-__all__ = sorted([*_functions, "dropout_add"])
+__all__ = sorted([*_functions, *_COMPANIONS])
 
 
 def __dir__() -> list[str]:

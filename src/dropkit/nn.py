@@ -22,6 +22,6 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from dropkit.variants.dropout import DropoutSite as _DropoutSite
+    from torch.nn import Module as _Module
 
-    def __getattr__(name: str) -> type[_DropoutSite]: ...
+    def __getattr__(name: str) -> type[_Module]: ...

@@ -8,7 +8,7 @@ from torch import nn
 
 import dropkit as dk
 from dropkit.surgery.streams import name_streams
-from dropkit.variants.dropout import DropoutSite
+from dropkit.variants.site import DropoutSite
 
 sys.path.insert(0, str(Path(__file__).parent))
 import nets
@@ -81,9 +81,9 @@ def test_shared_modules_stay_shared_and_take_their_first_name():
     assert len({tuple((y != 0).flatten().tolist()) for y in (first, second, third)}) == 3
 
 
-def test_subclasses_and_torch_only_variants_are_left():
+def test_subclasses_and_attention_are_left():
     model = dk.swap(nets.mixed())
-    assert [type(m).__module__.split(".")[0] for m in model] == ["torch", "dropkit", "torch", "torch", "dropkit", "nets"]
+    assert [type(m).__module__.split(".")[0] for m in model] == ["torch", "dropkit", "torch", "dropkit", "dropkit", "nets"]
 
 
 def test_streams_are_paths():

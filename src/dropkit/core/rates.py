@@ -13,12 +13,13 @@ WHOLE = 1 << 32
 """Rates are compared as integers out of this many."""
 
 
-def check_rate(value: Any, name: str = "p") -> float:
+def check_rate(value: Any, name: str = "p", *, below_one: bool = False) -> float:
     """A probability of dropping as a float, or an error that says what is wrong with it.
 
     Args:
         value: a number in [0, 1]; a tensor with no dimensions counts as a number, a bool does not.
         name: what the caller calls it, for the message.
+        below_one: whether 1 is refused too, where a variant has no meaning there.
 
     Raises:
         InputError: for anything else, NaN included.
@@ -27,9 +28,11 @@ def check_rate(value: Any, name: str = "p") -> float:
         >>> check_rate(0.1), check_rate(1)
         (0.1, 1.0)
     """
-    if type(value) is float and 0.0 <= value <= 1.0:  # the usual case, kept cheap: this runs at every forward
+    if type(value) is float and 0.0 <= value < 1.0:  # the usual case, kept cheap: this runs at every forward
         return value
     number = _number(value)
+    if below_one and number is not None and not 0.0 <= number < 1.0:
+        raise InputError(f"{name} is a number in [0, 1)", got=value, fix="Pass a float below 1, such as 0.1; 0 does nothing")
     if number is None or not 0.0 <= number <= 1.0:
         raise InputError(f"{name} is a probability of dropping: a number in [0, 1]", got=value,
                          fix="Pass a float such as 0.1; 0 keeps everything, 1 drops everything")

@@ -145,6 +145,17 @@ def is_free(generator: torch.Generator | None = None) -> bool:
     return generator.device.type == "cpu"
 
 
+def is_keyed() -> bool:
+    """Tell whether the next mask is a function of a `keyed` context.
+
+    Example:
+        >>> with keyed(0):
+        ...     is_keyed()
+        True
+    """
+    return _THREAD.context is not None
+
+
 def skip_site(name: str | None = None) -> None:
     """Count a use of a site that needs no mask, so that later uses keep their streams.
 

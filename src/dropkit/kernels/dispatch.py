@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
+from dropkit.core.masks import compute_dtypes
 from dropkit.core.seeds import draw_seed
+from dropkit.kernels import noise as noises
 from dropkit.kernels import reference
 from dropkit.kernels.native import ops as native
 
@@ -118,6 +120,79 @@ def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_sha
         return native.apply_add(residual, x, seed, rate, mask_shape, stream, rescale)
     wide = torch.promote_types(x.dtype, torch.float32)  # rounds once, as the native kernel does
     return (residual.to(wide) + reference.apply_mask(x.to(wide), seed, rate, mask_shape, stream, rescale)).to(x.dtype)
+
+
+def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0, *,
+              device: torch.device | str = "cpu") -> Tensor:
+    """Where a mask keeps, for variants that do more with it than zeroing: true with probability 1 - rate.
+
+    Args:
+        shape: the mask's shape.
+        seed: as in `apply_mask`.
+        rate: as in `apply_mask`.
+        stream: as in `apply_mask`.
+        device: where the mask is wanted.
+
+    Shape:
+        Output: ``shape``, bool.
+
+    Example:
+        >>> keep_mask((4,), torch.tensor(1), torch.tensor(0.5, dtype=torch.float64))
+        tensor([False, False,  True,  True])
+    """
+    place = torch.device(device)
+    if _HAS_NATIVE and place.type == "cpu":
+        return native.keep_mask(seed, rate, shape, stream)
+    _why()
+    return reference.keep_mask(shape, seed, rate, stream, device=place)
+
+
+def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, device: torch.device | str = "cpu") -> Tensor:
+    """Noise by the mask contract: a function of (seed, stream, index) as masks are.
+
+    Args:
+        shape: the noise's shape.
+        seed: as in `apply_mask`.
+        law: ``"uniform"`` on (0, 1), the end points excluded, or ``"normal"`` with mean 0 and variance 1.
+        stream: as in `apply_mask`.
+        device: where the noise is wanted.
+
+    Shape:
+        Output: ``shape``, float32 whatever the data's type.
+
+    Example:
+        >>> noise((1000,), torch.tensor(1), "uniform").mean().round(decimals=1)
+        tensor(0.5000)
+    """
+    return noises.noise(shape, seed, law, stream, device=device)
+
+
+def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0) -> Tensor:
+    """Multiply by noise around 1: ``x * (1 + strength * e)``, nothing saved for the backward pass but seed and strength.
+
+    e is standard normal for the law ``"normal"`` and uniform on (-1, 1) for ``"uniform"``, one value for each entry of the
+    mask shape. Computed in float32 (float64 for float64 data) and rounded once.
+
+    Args:
+        x: floating-point data.
+        seed: as in `apply_mask`.
+        strength: float64 tensor with no dimensions, on the CPU.
+        law: ``"normal"`` or ``"uniform"``.
+        mask_shape: x's shape with size 1 where the noise is shared.
+        stream: as in `apply_mask`.
+
+    Shape:
+        x: any. Output: as x.
+
+    Example:
+        >>> y = apply_noise(torch.ones(4), torch.tensor(1), torch.tensor(0.1, dtype=torch.float64), "uniform", (4,))
+        >>> bool(((y - 1).abs() < 0.1).all())
+        True
+    """
+    e = noise(mask_shape, seed, law, stream, device=x.device)
+    compute, factor = compute_dtypes(x.dtype)
+    e = e * 2 - 1 if law == "uniform" else e
+    return (x.to(compute) * (1 + e.to(factor) * strength.to(x.device, factor))).to(x.dtype)
 
 
 def can_draw(x: Tensor) -> bool:

@@ -20,7 +20,7 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
     Nothing changes unless everything is in order.
 
     Args:
-        model: any module with dropout in it.
+        model: any module with dropout in it. Sites that learn their rate, or have none, are left alone.
         rate: one rate in [0, 1] for every site, or rates by site name or glob. Where several globs match a site the last
             one counts; a site's own name counts above every glob. The model itself is named ``""``.
 
@@ -37,7 +37,7 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
         >>> [site.p for site in sites(model)]
         [0.5, 0.2, 0.1]
     """
-    found = {site.name: site for site in sites(model)}
+    found = {site.name: site for site in sites(model) if rate_attribute(site.module) is not None}
     if not found:
         raise InputError("a model whose rates are set has dropout modules", got=phrase(type(model).__name__),
                          fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
@@ -45,7 +45,7 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
     previous = {name: found[name].p for name in found if name in rates}
     for name, value in rates.items():
         module = found[name].module
-        setattr(module, rate_attribute(module), value)
+        setattr(module, rate_attribute(module) or "p", value)
     return previous
 
 

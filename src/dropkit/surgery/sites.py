@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,12 +15,11 @@ from dropkit.core.errors import InputError
 _KINDS: dict[type[nn.Module], str] = {
     **{row.module: row.name for row in CATALOG},
     **{row.torch_twin: row.name for row in CATALOG if row.torch_twin is not None},
-    nn.AlphaDropout: "alpha_dropout",
-    nn.FeatureAlphaDropout: "feature_alpha_dropout",
     _DropoutNd: "custom",
     nn.MultiheadAttention: "attention",
     nn.RNNBase: "recurrent",
 }
+_RATES: dict[type[nn.Module], str | None] = {row.module: row.claims.rate for row in CATALOG}
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Site:
 
     Args:
         name: the module's path in the model; empty for the model itself.
-        kind: a catalog name such as ``"dropout"``, for dropkit's module and torch's alike; ``"alpha_dropout"``,
-            ``"feature_alpha_dropout"``, ``"attention"`` (inside ``nn.MultiheadAttention``), ``"recurrent"`` (between the
-            layers of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``); ``"custom"`` for other kinds of ``_DropoutNd``.
-        p: the rate.
+        kind: a catalog name such as ``"dropout"``, for dropkit's module and torch's alike; ``"attention"`` (inside
+            ``nn.MultiheadAttention``), ``"recurrent"`` (between the layers of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN``);
+            ``"custom"`` for other kinds of ``_DropoutNd``.
+        p: the rate, or the strength that a variant has in its place; NaN for a variant that has none, such as standout.
         active: whether it would drop if called now: in training mode, at a rate above 0.
         module: the module itself.
     """
@@ -79,7 +79,9 @@ def format_sites(found: Sequence[Site]) -> str:
         1     dropout2d  0.25  no
     """
     rows = [("name", "kind", "p", "active")]
-    rows += [(site.name or "(model)", site.kind, f"{site.p:g}", "yes" if site.active else "no") for site in found]
+    for site in found:
+        rate = "-" if math.isnan(site.p) else f"{site.p:g}"
+        rows.append((site.name or "(model)", site.kind, rate, "yes" if site.active else "no"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines if found else ["no dropout modules"])
@@ -118,8 +120,8 @@ def kind_of(module: nn.Module) -> str | None:
     return next((_KINDS[base] for base in type(module).__mro__ if base in _KINDS), None)
 
 
-def rate_attribute(module: nn.Module) -> str:
-    """The attribute that holds a site's rate.
+def rate_attribute(module: nn.Module) -> str | None:
+    """The attribute that holds a site's rate, or ``None`` where it cannot be set.
 
     Args:
         module: a module that is a site.
@@ -128,12 +130,15 @@ def rate_attribute(module: nn.Module) -> str:
         >>> rate_attribute(nn.Dropout()), rate_attribute(nn.LSTM(1, 1, num_layers=2))
         ('p', 'dropout')
     """
-    return "p" if isinstance(module, _DropoutNd) else "dropout"
+    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+        return "dropout"
+    return next((_RATES[base] for base in type(module).__mro__ if base in _RATES), "p")
 
 
 def _site(name: str, module: nn.Module) -> Site:
-    p = float(getattr(module, rate_attribute(module)))
-    return Site(name, kind_of(module) or "custom", p, module.training and p > 0, module)
+    attribute = rate_attribute(module)
+    p = float(getattr(module, attribute or "p", math.nan))  # a learned rate can be read and not set
+    return Site(name, kind_of(module) or "custom", p, module.training and p != 0, module)
 
 
 def _walk(module: nn.Module, path: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

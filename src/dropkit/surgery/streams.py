@@ -6,11 +6,10 @@ from typing import TypeVar
 
 from torch import nn
 
-from dropkit.catalog import CATALOG
 from dropkit.surgery.sites import walk
+from dropkit.variants.site import StreamSite
 
 _Model = TypeVar("_Model", bound=nn.Module)
-_OURS = tuple(row.module for row in CATALOG)
 
 
 def name_streams(model: _Model) -> _Model:
@@ -31,6 +30,6 @@ def name_streams(model: _Model) -> _Model:
         '1'
     """
     for name, module in walk(model):
-        if isinstance(module, _OURS):
+        if isinstance(module, StreamSite):
             module.stream = name
     return model

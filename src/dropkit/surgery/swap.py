@@ -10,11 +10,11 @@ from dropkit.catalog import CATALOG
 from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.sites import walk
 from dropkit.surgery.streams import name_streams
-from dropkit.variants.dropout import DropoutSite
+from dropkit.variants.site import DropoutSite
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _TO_DROPKIT: dict[type[nn.Module], type[DropoutSite]] = {
-    row.torch_twin: row.module for row in CATALOG if row.torch_twin is not None}
+    row.torch_twin: row.module for row in CATALOG if row.torch_twin is not None and issubclass(row.module, DropoutSite)}
 _TO_TORCH: dict[type[nn.Module], type[nn.Module]] = {ours: twin for twin, ours in _TO_DROPKIT.items()}
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.variants.dropout import DropoutSite, dropout
+from dropkit.variants.dropout import dropout
+from dropkit.variants.site import DropoutSite
 
 
 class DimensionError(InputError, RuntimeError):
@@ -41,6 +42,17 @@ def dropout1d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace
 
     Shape:
         x: (N, C, L) or (C, L). Output: as x.
+
+    Use:
+        Between convolutions over time or text, where neighbouring steps carry nearly the same value and dropping single
+        elements would change little.
+
+    Rates:
+        0.1 to 0.3.
+
+    Evidence:
+        The paper cited found that dropping single pixels of a feature map did not help where neighbours are strongly
+        correlated, and that dropping whole maps did.
 
     Example:
         >>> y = dropout1d(torch.ones(2, 3, 4))
@@ -83,6 +95,17 @@ def dropout2d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace
 
     Shape:
         x: (N, C, H, W). Output: as x.
+
+    Use:
+        Between convolutions over images, where neighbouring pixels carry nearly the same value and dropping single elements
+        would change little.
+
+    Rates:
+        0.1 to 0.3.
+
+    Evidence:
+        The paper cited found that dropping single pixels of a feature map did not help where neighbours are strongly
+        correlated, and that dropping whole maps did.
 
     Example:
         >>> y = dropout2d(torch.ones(2, 8, 8, 3), channel_dim=-1)
@@ -132,6 +155,17 @@ def dropout3d(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace
     Shape:
         x: (N, C, D, H, W) or (C, D, H, W). Output: as x. Any other number of dimensions is warned about and, as in
         torch, read as one example whose channels come first.
+
+    Use:
+        Between convolutions over volumes and videos, where neighbouring voxels carry nearly the same value and dropping
+        single elements would change little.
+
+    Rates:
+        0.1 to 0.3.
+
+    Evidence:
+        The paper cited found that dropping single pixels of a feature map did not help where neighbours are strongly
+        correlated, and that dropping whole maps did.
 
     Example:
         >>> y = dropout3d(torch.ones(2, 3, 4, 4, 4))

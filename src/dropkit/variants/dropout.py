@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import check_data, check_dims, check_scaling, compute_dtypes, mask_shape
 from dropkit.core.rates import check_rate
 from dropkit.core.streams import is_free, site_key, skip_site
 from dropkit.kernels.dispatch import add_masked, apply_mask, apply_mask_inplace, can_draw, draw_and_apply
+from dropkit.variants.site import DropoutSite
 
 
 def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *, share_dims: Iterable[int] = (),
@@ -43,6 +43,20 @@ def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: 
 
     Shape:
         x: any. Output: as x.
+
+    Use:
+        After the activation of wide fully connected layers, and in transformers after the embedding, on attention weights
+        and at the end of each block. Neighbouring elements of images and sequences say nearly the same, so single zeros
+        teach a convolution little: drop channels or blocks there. Not just before batch normalisation, whose
+        statistics differ between training and evaluation then.
+
+    Rates:
+        0.5 in hidden layers, 0.2 on inputs, 0.1 in transformers.
+
+    Evidence:
+        The paper cited second compares networks with and without it on images, speech, text and gene data, and finds
+        fewer errors with it on all but the smallest training sets. Transformers were introduced with a rate of 0.1
+        (Vaswani et al.: "Attention is all you need", NeurIPS 2017). On your own data ask ``dropkit study``.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -114,50 +128,6 @@ def dropout_add(x: Tensor, residual: Tensor, p: float = 0.5, training: bool = Tr
     seed, number = site_key(stream, generator)
     drop = torch.tensor(rate, dtype=torch.float64, device="cpu")
     return add_masked(residual, check_data(x), seed, drop, x.shape, number, True)
-
-
-class DropoutSite(_DropoutNd):
-    """What dropkit's element-wise and channel modules share: a validated rate, a stream's name, a ``repr``.
-
-    Args:
-        p: probability of dropping, in [0, 1]; may be assigned at any time and is checked then.
-        inplace: write into the input and return it.
-    """
-
-    stream: str | None = None
-    """The site's name under ``dk.keyed``; ``dk.swap`` sets it to the module's path."""
-
-    rate: Tensor
-    """The rate as compiled code reads it: a float64 tensor with no dimensions, so that a new value recompiles nothing."""
-
-    extras: ClassVar[Mapping[str, Any]] = {}
-    """Attributes that torch's twin does not have, with the values at which both mean the same."""
-
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__(check_rate(p), inplace)
-
-    @property
-    def p(self) -> float:
-        """Probability of dropping."""
-        return self._p
-
-    @p.setter
-    def p(self, p: float) -> None:
-        self._p = check_rate(p)
-        if "rate" in vars(self):
-            self.rate.fill_(self._p)
-        else:  # not a buffer, which `half()` would round and `to()` would move
-            vars(self)["rate"] = torch.tensor(self._p, dtype=torch.float64, device="cpu")
-
-    def current_rate(self) -> float | Tensor:
-        """Return the rate as the functions take it: a tensor while compiling, so that no value is burnt in, else a float."""
-        return self.rate if torch.compiler.is_compiling() else self._p
-
-    def extra_repr(self) -> str:
-        """Torch's own text, then the extras that differ from their default."""
-        extras = [f"{name}={getattr(self, name)!r}" for name, default in self.extras.items()
-                  if getattr(self, name) != default]
-        return ", ".join([super().extra_repr(), *extras])
 
 
 class Dropout(DropoutSite):

@@ -45,6 +45,12 @@ def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shap
     return y
 
 
+def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int) -> Tensor:
+    """Where a mask keeps, as a bool tensor."""
+    keep: Tensor = _ops.keep_mask.default(seed, rate, mask_shape, stream, (), ())
+    return keep
+
+
 def one_call() -> Callable[..., Tensor] | None:
     """Return the operator that draws a seed and applies its mask, or None without the compiled derivatives.
 
@@ -118,12 +124,18 @@ def _batched_add(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, 
     return _batched(_ops.apply_add.default, 2, info, dims, args)
 
 
+def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, *law: Any) -> tuple[Tensor, int]:
+    seeds, rates = _front(seed, dims[0], info.batch_size), _front(rate, dims[1], info.batch_size)
+    return torch.stack([_ops.keep_mask.default(*one, *law) for one in zip(seeds, rates, strict=True)]), 0
+
+
 def _register() -> None:
     library = torch.library
     for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask)):
         library.register_fake(f"dropkit::{name}", fake)
     library.register_vmap("dropkit::apply", _batched_apply)
     library.register_vmap("dropkit::apply_add", _batched_add)
+    library.register_vmap("dropkit::keep_mask", _batched_mask)
     if DERIVATIVES is None:
         library.register_autograd("dropkit::apply", _backward, setup_context=_save)
         library.register_autograd("dropkit::apply_add", _backward_add, setup_context=_save)
