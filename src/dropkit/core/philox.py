@@ -7,7 +7,7 @@ BUMPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 WORD = 0xFFFFFFFF
 
-MASK_BYTES, TIE_BREAK, DERIVE_SEED = 0, 1, 15
+MASK_BYTES, TIE_BREAK, NOISE, DERIVE_SEED = 0, 1, 2, 15
 """Purposes of a block: they occupy the top four bits of counter word 3, so that no two uses share a counter."""
 
 Words = tuple[int, int, int, int]

@@ -164,11 +164,15 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
         >>> noise((1000,), torch.tensor(1), "uniform").mean().round(decimals=1)
         tensor(0.5000)
     """
-    return noises.noise(shape, seed, law, stream, device=device)
+    place = torch.device(device)
+    if _HAS_NATIVE and place.type == "cpu":
+        return native.noise(seed, shape, stream, noises.law_number(law))
+    _why()
+    return noises.noise(shape, seed, law, stream, device=place)
 
 
 def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0) -> Tensor:
-    """Multiply by noise around 1: ``x * (1 + strength * e)``, nothing saved for the backward pass but seed and strength.
+    """Multiply by noise around 1: ``x * (1 + strength * e)``. The factor is saved for the backward pass.
 
     e is standard normal for the law ``"normal"`` and uniform on (-1, 1) for ``"uniform"``, one value for each entry of the
     mask shape. Computed in float32 (float64 for float64 data) and rounded once.
@@ -191,8 +195,12 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
     """
     e = noise(mask_shape, seed, law, stream, device=x.device)
     compute, factor = compute_dtypes(x.dtype)
-    e = e * 2 - 1 if law == "uniform" else e
-    return (x.to(compute) * (1 + e.to(factor) * strength.to(x.device, factor))).to(x.dtype)
+    s = strength.to(x.device, factor)
+    if is_eager(x) and type(e) is Tensor:  # nobody else has seen this tensor: no further ones of its size are needed
+        e = (e.mul_(2).sub_(1) if law == "uniform" else e).to(factor).mul_(s).add_(1)
+    else:
+        e = (e * 2 - 1 if law == "uniform" else e).to(factor) * s + 1
+    return (x.to(compute) * e).to(x.dtype)
 
 
 def can_draw(x: Tensor) -> bool:

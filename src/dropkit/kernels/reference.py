@@ -183,18 +183,33 @@ def _keep_chunk(keep: Tensor, index: int | Tensor, seed: int, limit: int, stream
         ties = (drawn == high).nonzero().view(-1)
         if ties.numel():
             numbers = ties + index if isinstance(index, int) else index[ties]
-            keep[ties] = (_philox_block(numbers, seed, stream, TIE_BREAK)[0][0] & 0xFFFFFF) >= low
+            keep[ties] = (philox_block(numbers, seed, stream, TIE_BREAK)[0][0] & 0xFFFFFF) >= low
 
 
 def _block_bytes(blocks: Tensor, seed: int, stream: int) -> Tensor:
-    even, odd = _philox_block(blocks, seed, stream, MASK_BYTES)
+    even, odd = philox_block(blocks, seed, stream, MASK_BYTES)
     words = torch.empty(blocks.numel(), 4, dtype=torch.int32, device=blocks.device)
     words[:, 0::2], words[:, 1::2] = even.t(), odd.t()  # wraps to the same 32 bits
     drawn = words.view(torch.uint8)
     return drawn if sys.byteorder == "little" else drawn.view(-1, 4, 4).flip(-1).reshape(-1, _BYTES)
 
 
-def _philox_block(index: Tensor, seed: int, stream: int, purpose: int) -> tuple[Tensor, Tensor]:
+def philox_block(index: Tensor, seed: int, stream: int, purpose: int) -> tuple[Tensor, Tensor]:
+    """The blocks of some indices for a purpose; see `philox4x32`.
+
+    Args:
+        index: int64, of one dimension.
+        seed: any integer; its low 64 bits count.
+        stream: in [0, 2^60).
+        purpose: in [0, 16).
+
+    Shape:
+        index: (n,). Outputs: (2, n) each, words 0 and 2, and words 1 and 3.
+
+    Example:
+        >>> [words.shape for words in philox_block(torch.arange(3), 0, 0, MASK_BYTES)]
+        [torch.Size([2, 3]), torch.Size([2, 3])]
+    """
     _, _, c2, c3 = counter_words(0, stream, purpose)
     even = torch.stack((index & WORD, torch.full_like(index, c2)))
     return philox4x32(even, torch.stack((index >> 32, torch.full_like(index, c3))), key_words(seed))

@@ -122,7 +122,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         query: floating-point data.
         key: of the query's type.
         value: of the query's type.
-        attn_mask: bool, true where a query may attend, or floating-point and added to the scores; broadcast to (..., L, S).
+        attn_mask: bool, true where a query may attend, or floating-point, of any such type, and added to the scores;
+            broadcast to (..., L, S).
         p: probability of dropping, in [0, 1]. Default: 0.0.
         training: whether to drop. Default: True.
         is_causal: whether query i attends to keys 0 to i only; not together with ``attn_mask``. Default: False.
@@ -137,8 +138,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
         A tensor of the query's type.
 
     Raises:
-        InputError: for a rate outside [0, 1], integer data, an unknown ``drop``, a mask of integers or together with
-            ``is_causal``, or numbers of heads that do not divide.
+        InputError: for a rate outside [0, 1], integer data, an unknown ``drop``, a mask of integers, of less than 2
+            dimensions or together with ``is_causal``, or numbers of heads that do not divide.
 
     Shape:
         query: (..., Hq, L, E). key: (..., H, S, E). value: (..., H, S, Ev). Output: (..., Hq, L, Ev). H equals Hq, or, with
@@ -168,11 +169,11 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     """
     _check(query, key, value, attn_mask, is_causal, enable_gqa, drop)
     rate = _rate(p, training, generator, stream)
-    attn_mask, blocked = _split_mask(attn_mask)
+    wide = compute_dtypes(query.dtype)[0]
+    attn_mask, blocked = _split_mask(attn_mask, query.dtype if rate is None else wide)
     if rate is None:
         y = F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
     else:
-        wide = compute_dtypes(query.dtype)[0]
         factor = scale if scale is not None else 1 / math.sqrt(max(1, query.shape[-1]))
         logits = _by_heads(query.to(wide) * factor, key.to(wide).mT, enable_gqa)
         logits = _masked(logits, attn_mask, is_causal)
@@ -241,7 +242,7 @@ def _weights(logits: Tensor, rate: Tensor, drop: str, generator: torch.Generator
     return draw_masked(weights, rate, weights.shape, generator, stream)
 
 
-def _split_mask(attn_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _split_mask(attn_mask: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
     """The mask with its fully masked rows opened, so that no softmax is 0 / 0, and which rows these are."""
     if attn_mask is None:
         return None, None
@@ -249,7 +250,7 @@ def _split_mask(attn_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]
         blocked = ~attn_mask.any(-1, keepdim=True)
         return attn_mask | blocked, blocked
     blocked = (attn_mask == -math.inf).all(-1, keepdim=True)
-    return attn_mask.masked_fill(blocked, 0), blocked
+    return attn_mask.masked_fill(blocked, 0).to(dtype), blocked
 
 
 def _masked(logits: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
@@ -259,7 +260,7 @@ def _masked(logits: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor
         return logits
     if attn_mask.dtype is torch.bool:
         return torch.where(attn_mask, logits, -math.inf)
-    return logits + attn_mask.to(logits.dtype)
+    return logits + attn_mask
 
 
 def _by_heads(a: Tensor, b: Tensor, grouped: bool) -> Tensor:
@@ -280,6 +281,9 @@ def _check(query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool, en
     if attn_mask is not None and attn_mask.dtype is not torch.bool and not attn_mask.is_floating_point():
         raise InputError("attn_mask is bool, or floating-point and added to the scores", got=attn_mask.dtype,
                          fix="Convert it, as in mask.bool(), where true means that a query may attend")
+    if attn_mask is not None and attn_mask.dim() < 2:
+        raise InputError("attn_mask has dimensions for queries and keys", got=tuple(attn_mask.shape),
+                         fix="Pass (L, S), or (1, S) for a mask of keys alone")
     if enable_gqa:
         heads = [tensor.shape[-3] if tensor.dim() > 2 else 0 for tensor in (query, key, value)]
         if any(shared == 0 or heads[0] % shared for shared in heads[1:]):

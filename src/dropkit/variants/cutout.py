@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -38,13 +39,15 @@ def cutout(x: Tensor, p: float | Tensor = 1.0, training: bool = True, *, size: i
         A tensor like x; x itself where nothing is to be done.
 
     Raises:
-        InputError: for a rate outside [0, 1], integer data in training, fewer than 2 dimensions, or a size or count below 1.
+        InputError: for a rate outside [0, 1], integer data in training, other numbers of dimensions, a size or count below 1,
+            or a value that is no number.
 
     Shape:
-        x: (N, C, H, W). Output: as x.
+        x: (N, C, H, W) or (C, H, W). Output: as x.
 
     Use:
-        On normalised input images, as augmentation; it makes a classifier look at more than the most telling part.
+        On normalised input images, as augmentation; it makes a classifier look at more than the most telling part. Not where
+        the answer may lie in one small part, such as small objects to be found, and not on hidden layers: see `drop_block2d`.
 
     Rates:
         Sides of 8 to 16 for images of 32 x 32: 16 for CIFAR-10 and 8 for CIFAR-100 in the paper.
@@ -57,21 +60,22 @@ def cutout(x: Tensor, p: float | Tensor = 1.0, training: bool = True, *, size: i
         True
 
     References:
-        DeVries, Taylor: "Improved regularization of convolutional neural networks with cutout", 2017.
+        DeVries, Taylor: "Improved regularization of convolutional neural networks with cutout", 2017. The naming dispute: here
+        and in the authors' code L is the whole side; one published version takes it for half of it and erases 2L.
     """
-    side, squares = _check_count(size, "size"), _check_count(count, "count")
+    side, squares, written = _check_count(size, "size"), _check_count(count, "count"), _check_value(value)
     rate = acting_rate(p, training, generator, stream, uses=2)
     if rate is None:
         return x
-    _check_images(x)
-    chance = draw_noise((x.shape[0], 2, squares), "uniform", generator, stream, device=x.device)
+    images = _check_images(x)
+    chance = draw_noise((len(images), 2, squares), "uniform", generator, stream, device=x.device)
     inside = None
     for axis, length in enumerate(x.shape[-2:]):
         begin = (chance[:, axis] * length).floor() - side // 2
         hit = _between(length, begin, begin + side, x.device)
         inside = hit[..., :, None] if inside is None else inside & hit[..., None, :]
     assert inside is not None
-    return _erase(x, inside.any(1)[:, None], rate, value, generator, stream)
+    return _erase(images, inside.any(1)[:, None], rate, written, generator, stream).view(x.shape)
 
 
 class Cutout(RateSite):
@@ -87,7 +91,7 @@ class Cutout(RateSite):
         InputError: for a rate outside [0, 1], or a size or count below 1.
 
     Shape:
-        Input: (N, C, H, W). Output: as the input.
+        Input: (N, C, H, W) or (C, H, W). Output: as the input.
 
     Example:
         >>> Cutout(size=8)
@@ -98,7 +102,8 @@ class Cutout(RateSite):
 
     def __init__(self, p: float = 1.0, *, size: int = 16, count: int = 1, value: float = 0.0) -> None:
         super().__init__()
-        self.p, self.size, self.count, self.value = p, _check_count(size, "size"), _check_count(count, "count"), float(value)
+        self.p, self.value = p, _check_value(value)
+        self.size, self.count = _check_count(size, "size"), _check_count(count, "count")
 
     def forward(self, input: Tensor) -> Tensor:
         """Erase in training mode; see `cutout`.
@@ -116,8 +121,9 @@ def random_erasing(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *,
     """Erase a rectangle of random size in images at random in training.
 
     ``y = value`` inside a rectangle that lies wholly in the image and ``y = x`` elsewhere. Its area is a fraction of the
-    image's, uniform in a range; the logarithm of its aspect, height over width, is uniform in a range; both sides are cut
-    to the image's. p is the probability that an example is treated at all.
+    image's, uniform in a range; the logarithm of its aspect, height over width, is uniform in a range. Both sides are rounded
+    to pixels and cut to the image's, where the paper draws again until they fit. p is the
+    probability that an example is treated at all.
 
     Args:
         x: images, floating-point data.
@@ -133,16 +139,18 @@ def random_erasing(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *,
         A tensor like x; x itself where nothing is to be done.
 
     Raises:
-        InputError: for a rate outside [0, 1], integer data in training, fewer than 2 dimensions, or a range out of order.
+        InputError: for a rate outside [0, 1], integer data in training, other numbers of dimensions, a range out of order, or a
+            value that is no number.
 
     Shape:
-        x: (N, C, H, W). Output: as x.
+        x: (N, C, H, W) or (C, H, W). Output: as x.
 
     Use:
-        On normalised input images, as augmentation, where objects may be hidden in part.
+        On normalised input images, as augmentation, where objects may be hidden in part. Not where most of an image must be
+        seen to answer, such as counting.
 
     Rates:
-        p = 0.5, an area of 2 % to 33 or 40 %, an aspect of 0.3 to 3.3.
+        p = 0.5, an area of 2 % to 33 or 40 %, an aspect of 0.3 to 3.3. The paper prefers random values to a constant.
 
     Evidence:
         The paper reports lower errors for image classification, and gains for detection and person re-identification.
@@ -155,12 +163,14 @@ def random_erasing(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *,
     References:
         Zhong, Zheng, Kang, Li, Yang: "Random erasing data augmentation", AAAI 2020.
     """
-    (low, high), (flat, tall) = _check_range(area, "area", 1.0), _check_range(aspect, "aspect", math.inf)
+    written = _check_value(value)
+    (low, high), (flat, tall) = _check_range(area, "area", 1.0), _check_range(aspect, "aspect", sys.float_info.max)
     rate = acting_rate(p, training, generator, stream, uses=2)
     if rate is None:
         return x
-    height, width = _check_images(x).shape[-2:]
-    u = draw_noise((x.shape[0], 4, 1), "uniform", generator, stream, device=x.device)
+    images = _check_images(x)
+    height, width = images.shape[-2:]
+    u = draw_noise((len(images), 4, 1), "uniform", generator, stream, device=x.device)
     surface = (low + (high - low) * u[:, 0]) * height * width
     ratio = (math.log(flat) + (math.log(tall) - math.log(flat)) * u[:, 1]).exp()
     inside = None
@@ -170,7 +180,7 @@ def random_erasing(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *,
         hit = _between(length, begin, begin + pixels, x.device)
         inside = hit[..., :, None] if inside is None else inside & hit[..., None, :]
     assert inside is not None
-    return _erase(x, inside, rate, value, generator, stream)
+    return _erase(images, inside, rate, written, generator, stream).view(x.shape)
 
 
 class RandomErasing(RateSite):
@@ -186,7 +196,7 @@ class RandomErasing(RateSite):
         InputError: for a rate outside [0, 1], or a range out of order.
 
     Shape:
-        Input: (N, C, H, W). Output: as the input.
+        Input: (N, C, H, W) or (C, H, W). Output: as the input.
 
     Example:
         >>> RandomErasing(0.25)
@@ -197,8 +207,8 @@ class RandomErasing(RateSite):
 
     def __init__(self, p: float = 0.5, *, area: Range = (0.02, 0.33), aspect: Range = (0.3, 3.3), value: float = 0.0) -> None:
         super().__init__()
-        self.p, self.value = p, float(value)
-        self.area, self.aspect = _check_range(area, "area", 1.0), _check_range(aspect, "aspect", math.inf)
+        self.p, self.value = p, _check_value(value)
+        self.area, self.aspect = _check_range(area, "area", 1.0), _check_range(aspect, "aspect", sys.float_info.max)
 
     def forward(self, input: Tensor) -> Tensor:
         """Erase in training mode; see `random_erasing`.
@@ -222,15 +232,22 @@ def _erase(x: Tensor, inside: Tensor, rate: Tensor, value: float, generator: tor
 
 
 def _check_images(x: Tensor) -> Tensor:
-    if check_data(x).dim() != 4:
-        raise InputError("images come in the shape (N, C, H, W)", got=tuple(x.shape), fix="Add the missing dimension: x[None]")
-    return x
+    if check_data(x).dim() not in (3, 4):
+        raise InputError("images come in the shape (N, C, H, W), or (C, H, W) for one", got=tuple(x.shape),
+                         fix="Add the missing dimension: x[None]")
+    return x if x.dim() == 4 else x[None]
 
 
 def _check_count(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is an integer of at least 1", got=value, fix=f"Pass an int such as {name}=8")
     return value
+
+
+def _check_value(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError("value is the number that is written", got=value, fix="Pass a float such as 0.0")
+    return float(value)
 
 
 def _check_range(values: Any, name: str, top: float) -> Range:

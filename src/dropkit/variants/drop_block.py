@@ -69,8 +69,9 @@ def drop_block2d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
     ``y = x m s``: seeds fall with probability gamma on each place where a whole block of k x k fits, and the mask m is 0 on
     the blocks that they begin. gamma solves ``mean over positions of 1 - (1 - gamma)^c = p``, where c is how many blocks
     cover a position: the expected dropped fraction is p, at borders and for overlapping blocks too. The scale s is the number
-    of positions over the number kept, in the example or in the batch, which preserves the sum of a constant input but the
-    mean of others only approximately.
+    of positions over the number kept, in the example or in the batch, or 1. It preserves the sum of a constant input of which
+    anything is kept. The mean of other inputs is preserved only approximately: positions in the middle are covered by more
+    blocks, so they are dropped more often than those at the borders, and an example of which nothing is kept is all zero.
 
     Args:
         x: floating-point data.
@@ -93,7 +94,8 @@ def drop_block2d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
 
     Use:
         In the later stages of convolutional networks, after convolutions and on skip connections, where single zeros are
-        filled in from their neighbours.
+        filled in from their neighbours. The block should be smaller than the map: one that covers it drops whole channels, as
+        `dropout2d` does. Not on images or on fully connected layers; for images see `cutout`.
 
     Rates:
         0.1, with blocks of 7, the rate rising linearly from 0 over training.
@@ -107,7 +109,9 @@ def drop_block2d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
         [False, True]
 
     References:
-        Ghiasi, Lin, Le: "DropBlock: a regularization method for convolutional networks", NeurIPS 2018.
+        Ghiasi, Lin, Le: "DropBlock: a regularization method for convolutional networks", NeurIPS 2018. The naming dispute: the
+        paper's gamma is ``p / k^2`` times positions over places for seeds, which drops less than p because blocks overlap;
+        implementations that take it differ from this one at the same p, and a ``drop_prob`` is their nominal rate.
     """
     return _drop_block(x, p, training, 2, block_size, renormalise, shared, generator, stream)
 
@@ -322,11 +326,9 @@ def _drop_block(x: Tensor, p: float | Tensor, training: bool, spatial: int, bloc
     rate = acting_rate(p, training, generator, stream)
     if rate is None:
         return x
-    if check_data(x).numel() == 0:
-        return x.clone()
-    batched = x if x.dim() == spatial + 2 else x[None]
+    batched = check_data(x) if x.dim() == spatial + 2 else x[None]
     maps = tuple(batched.shape[2:])
-    blocks = tuple(min(block, length) for block, length in zip(size, maps, strict=True))
+    blocks = tuple(max(1, min(block, length)) for block, length in zip(size, maps, strict=True))
     gamma = _seed_rate(rate, maps, blocks)
     channels = 1 if shared else batched.shape[1]
     places = [batched.shape[0], channels, *(length - block + 1 for length, block in zip(maps, blocks, strict=True))]
@@ -350,16 +352,18 @@ def _grow(keep: Tensor, blocks: Sequence[int]) -> Tensor:
 
 
 def _scaled(x: Tensor, keep: Tensor, scaling: str) -> Tensor:
+    left = torch.where(keep, x, 0.0)
     if scaling == "none":
-        return torch.where(keep, x, 0.0)
+        return left
     dims = tuple(range(1 if scaling == "sample" else 0, keep.dim()))
     wide, factor = compute_dtypes(x.dtype)
     kept = keep.sum(dims, keepdim=True).to(factor)
     size = 1
     for dim in dims:
         size = size * keep.shape[dim]
-    scale = size / kept.clamp(min=1)  # nothing kept: all is zero, whatever the scale
-    return torch.where(keep, (x.to(wide) * scale).to(x.dtype), 0.0)
+    # With nothing kept all is zero, whatever the scale. torch rounds a number over a tensor twice, as reciprocal and product.
+    scale = torch.full_like(kept, size) / kept.clamp(min=1)
+    return left.mul_(scale) if x.dtype is wide else (left.to(wide) * scale).to(x.dtype)
 
 
 def _check_block(block_size: Any) -> Size:

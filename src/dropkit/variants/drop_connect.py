@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import check_data, check_scaling
+from dropkit.core.masks import check_data, check_scaling, compute_dtypes
+from dropkit.core.rates import check_rate
 from dropkit.variants.draw import acting_rate, draw_masked, draw_noise
 from dropkit.variants.layers import LINEAR, Geometry, RatedLayer, apply_layer, pad
 
@@ -32,7 +33,7 @@ def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None = None, p: float
         p: probability of dropping a weight, in [0, 1]. Default: 0.5.
         training: whether to drop. Default: True.
         per: ``"example"`` draws a mask for each example, as the paper does, and needs memory for as many weights;
-            ``"batch"`` draws one.
+            ``"batch"`` draws one. The first dimension of x counts the examples; the positions of a sequence share a mask.
         inference: ``"mean"`` or ``"gaussian"``.
         scaling: ``"inverted"`` or ``"classic"``.
         geometry: how the weight is applied; linear by default.
@@ -67,9 +68,9 @@ def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None = None, p: float
     _check(per, inference)
     inverted = check_scaling(scaling)
     check_data(x)
+    rate = acting_rate(p, training, generator, stream)
     if not training:
         return _evaluated(x, weight, bias, p, inverted, inference, geometry, generator, stream)
-    rate = acting_rate(p, training, generator, stream)
     if rate is None:
         return apply_layer(x, weight, bias, geometry)
     if per == "batch" or x.dim() <= 1 + geometry.spatial:
@@ -84,16 +85,22 @@ def drop_connect_moments(x: Tensor, weight: Tensor, bias: Tensor | None = None, 
                          scaling: str = "inverted", geometry: Geometry = LINEAR) -> tuple[Tensor, Tensor]:
     """Mean and variance over masks of a layer's output under `drop_connect`.
 
+    The mean is ``W x + b`` and the variance ``(p / q) W^2 x^2``, or with classic scaling ``q W x + b`` and ``p q W^2 x^2``.
+    At p = 1 nothing but the bias is left, and nothing varies.
+
     Args:
         x: what the layer takes.
         weight: the layer's.
         bias: the layer's.
-        p: probability of dropping a weight, in [0, 1); with classic scaling 1 is allowed.
+        p: probability of dropping a weight, in [0, 1]. Default: 0.5.
         scaling: ``"inverted"`` or ``"classic"``.
         geometry: how the weight is applied; linear by default.
 
     Returns:
-        Mean and variance, each of the layer's output shape.
+        Mean and variance, each of the layer's output shape; in float32 for data of lower precision.
+
+    Raises:
+        InputError: for a rate outside [0, 1], integer data, or an unknown ``scaling``.
 
     Shape:
         As the layer's.
@@ -102,12 +109,10 @@ def drop_connect_moments(x: Tensor, weight: Tensor, bias: Tensor | None = None, 
         >>> drop_connect_moments(torch.ones(1, 2), torch.ones(1, 2), p=0.5)
         (tensor([[2.]]), tensor([[2.]]))
     """
-    rate = p if isinstance(p, Tensor) else torch.tensor(p, dtype=torch.float64)
-    keep = (1 - rate).to(x.device)
-    one, spread = (torch.ones_like(keep), (1 - keep) / keep) if check_scaling(scaling) else (keep, keep * (1 - keep))
-    mean = apply_layer(x, weight * one.to(weight.dtype), bias, geometry)
-    variance = apply_layer(x**2, weight**2, None, replace(geometry)) * spread.to(weight.dtype)
-    return mean, variance
+    wide, _ = compute_dtypes(check_data(x).dtype)
+    factor, spread = (value.to(x.device, wide) for value in _factors(p, check_scaling(scaling)))
+    x, weight, bias = x.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
+    return apply_layer(x, weight * factor, bias, geometry), apply_layer(x**2, weight**2, None, geometry) * spread
 
 
 class DropConnect(RatedLayer):
@@ -164,9 +169,22 @@ def _evaluated(x: Tensor, weight: Tensor, bias: Tensor | None, p: float | Tensor
         return apply_layer(x, weight, bias, geometry)
     mean, variance = drop_connect_moments(x, weight, bias, p, scaling="inverted" if inverted else "classic", geometry=geometry)
     if inference == "mean":
-        return mean
+        return mean.to(x.dtype)
     noise = draw_noise(mean.shape, "normal", generator, stream, device=x.device)
-    return mean + variance.sqrt() * noise.to(mean.dtype)
+    varies = variance > 0  # elsewhere the root has an infinite slope, and gradients would be NaN
+    spread = torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
+    return (mean + spread * noise).to(x.dtype)
+
+
+def _factors(p: float | Tensor, inverted: bool) -> tuple[Tensor, Tensor]:
+    """By how much the mean of ``W x`` and the sum of ``W^2 x^2`` are multiplied: mean and variance of a mask's entry."""
+    traced = isinstance(p, Tensor) and torch.compiler.is_compiling()
+    rate = p if isinstance(p, Tensor) and traced else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")
+    keep = 1 - rate
+    if not inverted:
+        return keep, keep * rate
+    some = keep > 0
+    return some.to(keep.dtype), torch.where(some, rate / torch.where(some, keep, 1.0), 0.0)
 
 
 def _apply_each(x: Tensor, weights: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:

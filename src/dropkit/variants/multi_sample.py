@@ -46,7 +46,7 @@ def multi_sample_dropout(x: Tensor, head: Callable[[Tensor], Tensor], p: float |
             of integers in training, or a head that does not keep the batch dimension.
 
     Shape:
-        x: (N, ...), or (F,) for one example. Output in training: (K, *O) where the head's output is of shape O, or O with
+        x: (N, ...), or (F,) for one example. Output in training: (K, ...) where the head's output is of shape O, or O with
         ``average="logits"``; in evaluation O.
 
     Use:
@@ -101,7 +101,7 @@ def multi_sample_loss(outputs: Tensor, target: Any, criterion: Callable[[Tensor,
         InputError: for outputs without samples.
 
     Shape:
-        outputs: (K, *O). Output: as the criterion's.
+        outputs: (K, ...). Output: as the criterion's.
 
     Example:
         >>> multi_sample_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0]), nn.functional.mse_loss)
@@ -126,7 +126,7 @@ class MultiSampleDropout(RateSite):
         InputError: for a rate outside [0, 1], a number of samples below 1, or an unknown average.
 
     Shape:
-        Input: (N, ...), or (F,). Output in training: (K, *O) where the head's output is of shape O, or O with
+        Input: (N, ...), or (F,). Output in training: (K, ...) where the head's output is of shape O, or O with
         ``average="logits"``; in evaluation O.
 
     Example:

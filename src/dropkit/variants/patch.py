@@ -23,7 +23,9 @@ def patch_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *, 
     """Keep the same number of randomly chosen tokens of each example in training.
 
     Of L tokens the first ``prefix`` are always kept; of the other n exactly ``max(1, floor(n (1 - p)))`` are, each subset with
-    the same probability. The others are removed, not zeroed: what follows sees a shorter sequence. Nothing is rescaled.
+    the same probability. A product within 10^-9 of an integer counts as that integer, so that of 10 tokens 1 is kept at
+    p = 0.9, whatever the product of floats says. The others are removed, not zeroed: what follows sees a shorter sequence.
+    Nothing is rescaled.
 
     Args:
         x: tokens, floating-point data.
@@ -69,14 +71,14 @@ def patch_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *, 
             skip_site(stream)
         return (x, None) if return_indices else x
     rest = check_data(x).shape[1] - prefix
-    count = min(rest, max(1, math.floor(rest * (1 - rate) + 1e-9)))  # 10 (1 - 0.9) is 1, whatever the product of floats says
+    count = min(rest, max(1, math.floor(rest * (1 - rate) + 1e-9)))
     order = draw_noise((x.shape[0], rest), "uniform", generator, stream, device=x.device).argsort(dim=1, stable=True)
     chosen = order[:, :count] + prefix
     if ordered:
         chosen = chosen.sort(dim=1).values
     first = torch.arange(prefix, device=x.device).expand(x.shape[0], prefix)
     places = torch.cat((first, chosen), 1)
-    kept = x.gather(1, places[..., None].expand(*places.shape, x.shape[2]))
+    kept = _take(x, places)
     return (kept, places) if return_indices else kept
 
 
@@ -115,6 +117,13 @@ class PatchDropout(RateSite):
         """
         return patch_dropout(input, self.p, self.training, prefix=self.prefix, ordered=self.ordered,
                              return_indices=self.return_indices, stream=self.stream)
+
+
+def _take(x: Tensor, places: Tensor) -> Tensor:
+    """Gather whole tokens as rows of one table, several times faster than ``gather`` with a place for each number."""
+    batch, length, width = x.shape
+    rows = places + torch.arange(batch, device=x.device)[:, None] * length
+    return x.reshape(batch * length, width).index_select(0, rows.flatten()).view(batch, places.shape[1], width)
 
 
 def _check_prefix(prefix: Any, x: Tensor | None = None) -> None:

@@ -15,7 +15,7 @@ from dropkit.variants.draw import draw_noise
 from dropkit.variants.layers import LINEAR, AdoptedLayer, Geometry, apply_layer
 
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
-_TINY = 1e-16  # a variance, so that square roots and logarithms have gradients at 0
+_LEAST_VARIANCE, _LEAST_SQUARE = 1e-16, 1e-8  # so that square roots and logarithms have gradients at 0, in half precision too
 
 
 def variational_dropout(x: Tensor, weight: Tensor, log_sigma2: Tensor, bias: Tensor | None = None, training: bool = True, *,
@@ -130,7 +130,7 @@ def log_alpha(weight: Tensor, log_sigma2: Tensor) -> Tensor:
         tensor([-3.])
     """
     wide, _ = compute_dtypes(weight.dtype)
-    return log_sigma2.to(wide) - (weight.to(wide).square() + _TINY).log()
+    return log_sigma2.to(wide) - (weight.to(wide).square() + _LEAST_SQUARE).log()
 
 
 class VariationalDropout(AdoptedLayer):
@@ -221,7 +221,7 @@ def _variance(x: Tensor, log_sigma2: Tensor, geometry: Geometry) -> Tensor:
     """The variance of the output, in single precision at least: squares of half-precision data overflow at 256."""
     wide, _ = compute_dtypes(x.dtype)
     with _not_lowered(x.device.type):
-        return apply_layer(x.to(wide).square(), log_sigma2.to(wide).exp(), None, geometry) + _TINY
+        return apply_layer(x.to(wide).square(), log_sigma2.to(wide).exp(), None, geometry) + _LEAST_VARIANCE
 
 
 def _not_lowered(device: str) -> AbstractContextManager[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,8 +18,8 @@ _PREFIX = "module."
 
 
 def weight_drop(module: nn.Module, inputs: Sequence[Any], p: float | Tensor = 0.5, training: bool = True, *,
-                names: Sequence[str] = ("weight_hh*",), generator: torch.Generator | None = None,
-                stream: str | None = None) -> Any:
+                names: Sequence[str] = ("weight_hh*",), kwargs: Mapping[str, Any] | None = None,
+                generator: torch.Generator | None = None, stream: str | None = None) -> Any:
     """Call a module with elements of its named weights zeroed at random in training.
 
     ``W' = W * m / (1 - p)`` for each named weight W, once for the whole call, so for all steps of a sequence: m is a mask of
@@ -27,10 +27,11 @@ def weight_drop(module: nn.Module, inputs: Sequence[Any], p: float | Tensor = 0.
 
     Args:
         module: any module.
-        inputs: its arguments.
+        inputs: its positional arguments.
         p: probability of dropping a weight, in [0, 1]. Default: 0.5.
         training: whether to drop. Default: True.
         names: names or globs of its parameters. Default: the recurrent weights of torch's recurrent modules.
+        kwargs: its keyword arguments.
         generator: draw the seeds from here, one a weight.
         stream: the site's name under ``dk.keyed``.
 
@@ -48,8 +49,7 @@ def weight_drop(module: nn.Module, inputs: Sequence[Any], p: float | Tensor = 0.
         regularise the recurrence without writing the loop over time.
 
     Rates:
-        0.5 on the recurrent weights of language models; 0.2 for longer memories (the paper's WikiText-103 and QRNN settings
-        are lower than those for Penn Treebank).
+        0.5, which is what the paper takes for the recurrent weights of its LSTM language models.
 
     Evidence:
         The paper's ablation on Penn Treebank and WikiText-2 loses several points of perplexity without it, more than
@@ -67,10 +67,10 @@ def weight_drop(module: nn.Module, inputs: Sequence[Any], p: float | Tensor = 0.
     chosen = match_names(module, names)
     rate = acting_rate(p, training, generator, stream, uses=len(chosen))
     if rate is None:
-        return module(*inputs)
+        return module(*inputs, **(kwargs or {}))
     weights = dict(module.named_parameters())
     dropped = {name: draw_masked(weights[name], rate, weights[name].shape, generator, stream) for name in chosen}
-    return functional_call(module, dropped, tuple(inputs))
+    return functional_call(module, dropped, tuple(inputs), dict(kwargs or {}))
 
 
 class WeightDrop(RateSite):
@@ -98,17 +98,19 @@ class WeightDrop(RateSite):
     def __init__(self, module: nn.Module, p: float = 0.5, names: Iterable[str] = ("weight_hh*",)) -> None:
         super().__init__()
         self.module, self.p = module, p
-        self.names = match_names(module, (names,) if isinstance(names, str) else tuple(names))
+        self.names = match_names(module, names if isinstance(names, str) else tuple(names))
         self._register_state_dict_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self._register_load_state_dict_pre_hook(_with_prefix, with_module=True)  # type: ignore[no-untyped-call]
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Call the wrapped module with dropped weights in training mode; see `weight_drop`.
 
         Args:
             inputs: of the wrapped module.
+            kwargs: of the wrapped module.
         """
-        return weight_drop(self.module, inputs, self.current_rate(), self.training, names=self.names, stream=self.stream)
+        return weight_drop(self.module, inputs, self.current_rate(), self.training, names=self.names, kwargs=kwargs,
+                           stream=self.stream)
 
     def extra_repr(self) -> str:
         """The rate and the names."""
@@ -124,21 +126,24 @@ class WeightDrop(RateSite):
             return getattr(wrapped, name)
 
 
-def match_names(module: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
+def match_names(module: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
     """The names of a module's parameters that match, each once, in the order of the parameters.
 
     Args:
         module: any module.
-        patterns: names or globs.
+        patterns: names or globs, one or several.
 
     Raises:
-        InputError: for a pattern that matches none.
+        InputError: for a pattern that matches none, or for no pattern at all.
 
     Example:
         >>> match_names(nn.LSTM(1, 1), ["weight_hh*"])
         ('weight_hh_l0',)
     """
     known = [name for name, _ in module.named_parameters()]
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    if not patterns:
+        raise InputError("at least one weight is named to be dropped", got=patterns, fix='Pass names such as ("weight_hh*",)')
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise InputError("a name to drop is that of a parameter of the module", got=pattern,

@@ -14,12 +14,12 @@ from dropkit.variants.site import RateSite
 
 
 def word_dropout(tokens: Tensor, p: float | Tensor = 0.1, training: bool = True, *, unknown: int = 0,
-                 protected: Iterable[int] = (), generator: torch.Generator | None = None,
+                 protected: Iterable[int] = (), mask: Tensor | None = None, generator: torch.Generator | None = None,
                  stream: str | None = None) -> Tensor:
     """Replace tokens by the unknown one at random in training.
 
-    ``y = t`` where the mask m keeps or t is protected, and ``y = unknown`` otherwise: t is a token's number, m drops it with
-    probability p. Nothing is rescaled.
+    ``y = t`` where the random mask m keeps or the token is protected, by its number or its place, and ``y = unknown``
+    otherwise: t is a token's number, m drops it with probability p. Nothing is rescaled.
 
     Args:
         tokens: integer numbers of tokens.
@@ -27,6 +27,7 @@ def word_dropout(tokens: Tensor, p: float | Tensor = 0.1, training: bool = True,
         training: whether to replace. Default: True.
         unknown: the number of the unknown token. Default: 0.
         protected: numbers that are never replaced, such as those of padding, beginning and end.
+        mask: bool, true where a token may be replaced; everywhere when omitted.
         generator: draw the seed from here.
         stream: the site's name under ``dk.keyed``.
 
@@ -34,10 +35,11 @@ def word_dropout(tokens: Tensor, p: float | Tensor = 0.1, training: bool = True,
         A tensor like the tokens; the tokens themselves where nothing is to be done.
 
     Raises:
-        InputError: for a rate outside [0, 1], or tokens that are not integers.
+        InputError: for a rate outside [0, 1], tokens that are not integers, an unknown token that their type cannot hold, or a
+            mask that is not bool or does not broadcast to the tokens.
 
     Shape:
-        tokens: any. Output: as the tokens.
+        tokens: any. mask: broadcasts to the tokens. Output: as the tokens.
 
     Use:
         On the input of text classifiers and taggers, so that the unknown token is trained at all, and on the decoder of
@@ -59,7 +61,8 @@ def word_dropout(tokens: Tensor, p: float | Tensor = 0.1, training: bool = True,
         classification", ACL 2015. Bowman, Vilnis, Vinyals, Dai, Jozefowicz, Bengio: "Generating sentences from a continuous
         space", CoNLL 2016.
     """
-    _check_tokens(tokens)
+    _check_tokens(tokens, unknown)
+    _check_mask(mask, tokens)
     numbers = _check_numbers(protected)
     rate = acting_rate(p, training, generator, stream)
     if rate is None:
@@ -67,6 +70,8 @@ def word_dropout(tokens: Tensor, p: float | Tensor = 0.1, training: bool = True,
     keep = draw_keep(tokens.shape, rate, generator, stream, device=tokens.device)
     for number in numbers:
         keep = keep | (tokens == number)
+    if mask is not None:
+        keep = keep | ~mask
     return torch.where(keep, tokens, unknown)
 
 
@@ -82,7 +87,7 @@ class WordDropout(RateSite):
         InputError: for a rate outside [0, 1], or numbers that are not integers.
 
     Shape:
-        Input: any. Output: as the input.
+        Input: any. mask: broadcasts to the input. Output: as the input.
 
     Example:
         >>> WordDropout(0.1, unknown=3, protected=(0, 1))
@@ -97,20 +102,38 @@ class WordDropout(RateSite):
         """The rate, the unknown token and the protected ones."""
         return f"p={self.p}, unknown={self.unknown}, protected={self.protected}"
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Replace in training mode; see `word_dropout`.
 
         Args:
             input: integer numbers of tokens.
+            mask: true where a token may be replaced.
         """
         return word_dropout(input, self.current_rate(), self.training, unknown=self.unknown, protected=self.protected,
-                            stream=self.stream)
+                            mask=mask, stream=self.stream)
 
 
-def _check_tokens(tokens: Any) -> None:
+def _check_tokens(tokens: Any, unknown: Any) -> None:
     if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype is torch.bool:
         raise InputError("tokens are a tensor of integers", got=getattr(tokens, "dtype", tokens),
                          fix="Pass the numbers of tokens, before the embedding")
+    number, = _check_numbers((unknown,))
+    limits = torch.iinfo(tokens.dtype)
+    if not limits.min <= number <= limits.max:  # it would wrap around to another token
+        raise InputError(f"the unknown token is a number that {tokens.dtype} holds", got=number,
+                         fix="Convert the tokens to int64")
+
+
+def _check_mask(mask: Any, tokens: Tensor) -> None:
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool:
+        raise InputError("mask is a bool tensor, true where a token may be replaced", got=getattr(mask, "dtype", mask),
+                         fix="Compare to get one, as in tokens != padding")
+    sizes = zip(reversed(mask.shape), reversed(tokens.shape), strict=False)
+    if mask.dim() > tokens.dim() or any(size not in (1, full) for size, full in sizes):
+        raise InputError("mask broadcasts to the tokens", got=tuple(mask.shape),
+                         fix=f"The tokens' shape is {tuple(tokens.shape)}")
 
 
 def _check_numbers(numbers: Any) -> tuple[int, ...]:

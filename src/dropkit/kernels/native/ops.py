@@ -51,6 +51,12 @@ def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int
     return keep
 
 
+def noise(seed: Tensor, shape: Sequence[int], stream: int, law: int) -> Tensor:
+    """Noise of a law, 0 for uniform and 1 for normal, as a float32 tensor."""
+    values: Tensor = _ops.noise.default(seed, shape, stream, law)
+    return values
+
+
 def one_call() -> Callable[..., Tensor] | None:
     """Return the operator that draws a seed and applies its mask, or None without the compiled derivatives.
 
@@ -124,6 +130,14 @@ def _batched_add(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, 
     return _batched(_ops.apply_add.default, 2, info, dims, args)
 
 
+def _fake_noise(seed: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
+    return seed.new_empty(shape, dtype=torch.float32)
+
+
+def _batched_noise(info: Any, dims: tuple[Any, ...], seed: Tensor, *law: Any) -> tuple[Tensor, int]:
+    return torch.stack([_ops.noise.default(one, *law) for one in _front(seed, dims[0], info.batch_size)]), 0
+
+
 def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, *law: Any) -> tuple[Tensor, int]:
     seeds, rates = _front(seed, dims[0], info.batch_size), _front(rate, dims[1], info.batch_size)
     return torch.stack([_ops.keep_mask.default(*one, *law) for one in zip(seeds, rates, strict=True)]), 0
@@ -131,11 +145,13 @@ def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, 
 
 def _register() -> None:
     library = torch.library
-    for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask)):
+    for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask),
+                       ("noise", _fake_noise)):
         library.register_fake(f"dropkit::{name}", fake)
     library.register_vmap("dropkit::apply", _batched_apply)
     library.register_vmap("dropkit::apply_add", _batched_add)
     library.register_vmap("dropkit::keep_mask", _batched_mask)
+    library.register_vmap("dropkit::noise", _batched_noise)
     if DERIVATIVES is None:
         library.register_autograd("dropkit::apply", _backward, setup_context=_save)
         library.register_autograd("dropkit::apply_add", _backward_add, setup_context=_save)

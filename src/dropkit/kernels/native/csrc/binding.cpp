@@ -208,6 +208,28 @@ Tensor keep_mask(const Tensor& seed, const Tensor& rate, const Ints& mask_shape,
   return make_keep_mask(spec_of(seed, rate, stream, true), mask_shape, global_shape, offsets);
 }
 
+Tensor noise(const Tensor& seed, const Ints& shape, int64_t stream, int64_t law) {
+  STD_TORCH_CHECK(law == 0 || law == 1, "dropkit: a law of noise is 0 (uniform) or 1 (normal); got ", law);
+  const Spec spec =
+      make_spec(*static_cast<const uint64_t*>(seed.const_data_ptr()), static_cast<uint64_t>(stream), 0.0, false);
+  Ints strides(shape.size());
+  int64_t count = 1;
+  for (size_t d = shape.size(); d-- > 0; count *= shape[d]) strides[d] = count;
+  AtenTensorHandle h;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
+                                                  aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &h));
+  const Tensor values(h);
+  if (!count) return values;
+  ask_for_huge_pages(values);
+  float* out = static_cast<float*>(values.mutable_data_ptr());
+  const NoiseFn fill = active_kernels().noise;
+  in_parallel((count + kPiece - 1) / kPiece, [&](int64_t begin, int64_t end) {
+    const int64_t from = begin * kPiece, to = end * kPiece < count ? end * kPiece : count;
+    if (from < to) fill(spec, static_cast<uint64_t>(from) / 4, to - from, static_cast<int>(law), out + from);
+  });
+  return values;
+}
+
 }  // namespace
 
 Tensor make_keep_mask(const Spec& spec, const Ints& mask_shape, const Ints& global_shape, const Ints& offsets) {
@@ -233,6 +255,7 @@ STABLE_TORCH_LIBRARY(dropkit, m) {
   m.def("apply(Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
   m.def("apply_(Tensor(a!) x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> ()");
   m.def("apply_add(Tensor residual, Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
+  m.def("noise(Tensor seed, SymInt[] shape, int stream, int law) -> Tensor");
   m.def("keep_mask(" MASK_ARGS SHARD_ARGS ") -> Tensor");
 }
 
@@ -240,6 +263,7 @@ STABLE_TORCH_LIBRARY_IMPL(dropkit, CPU, m) {
   m.impl("apply", TORCH_BOX(&dropkit::apply));
   m.impl("apply_", TORCH_BOX(&dropkit::apply_inplace));
   m.impl("apply_add", TORCH_BOX(&dropkit::apply_add));
+  m.impl("noise", TORCH_BOX(&dropkit::noise));
   m.impl("keep_mask", TORCH_BOX(&dropkit::keep_mask));
 }
 

@@ -35,12 +35,16 @@ struct Rows {
 };
 using RowsFn = void (*)(const Rows&);
 
+// out[i] = noise value 4 * block + i of a law.
+using NoiseFn = void (*)(const Spec&, uint64_t block, int64_t count, int law, float* out);
+
 struct Kernels {
   const char* name;
   FillFn fill;
   ApplyFn apply[kDTypes][2];  // [type][1] adds the residual
   SelectFn select[kDTypes][2];
   RowsFn rows[kDTypes][2];
+  NoiseFn noise;
 };
 
 // 2^32 blocks: inside one such stretch the counter's second word is constant, which the vector loops rely on.

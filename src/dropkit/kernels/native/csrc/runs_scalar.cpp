@@ -1,3 +1,4 @@
+#include "noise_loops.h"
 #include "runs_common.h"
 
 namespace dropkit {
@@ -20,7 +21,7 @@ void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, const void*
         {F<BFloat16, false>, F<BFloat16, true>},                                                             \
   }
 const Kernels kTable = {"scalar", fill_scalar, DROPKIT_ROW(apply), DROPKIT_ROW(select_scalar),
-                        DROPKIT_ROW(rows_scalar)};
+                        DROPKIT_ROW(rows_scalar), noise_run};
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 // mispredicted one would throw away all the work in flight. A tie that turns out dropped is overwritten while its line
 // is still in the nearest cache.
 #pragma once
+#include "noise_loops.h"
 #include "runs_common.h"
 
 namespace dropkit {
@@ -227,7 +228,7 @@ DROPKIT_FN void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, 
     {F<VFloat, false>, F<VFloat, true>}, {F<VDouble, false>, F<VDouble, true>}, {F<VHalf, false>, F<VHalf, true>}, \
         {F<VBFloat16, false>, F<VBFloat16, true>},                                                                 \
   }
-const Kernels kTable = {Isa::kName, fill, DROPKIT_ROW(apply), DROPKIT_ROW(select), DROPKIT_ROW(rows)};
+const Kernels kTable = {Isa::kName, fill, DROPKIT_ROW(apply), DROPKIT_ROW(select), DROPKIT_ROW(rows), noise_run};
 #undef DROPKIT_ROW
 
 }  // namespace
