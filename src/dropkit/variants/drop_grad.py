@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from dropkit.core.masks import check_data
+from dropkit.core.seeds import draw_seed
 from dropkit.core.streams import site_key
 from dropkit.kernels.dispatch import apply_mask
-from dropkit.variants.draw import acting_rate, draw_masked
+from dropkit.variants.draw import acting_rate
 from dropkit.variants.site import RateSite
 
 
@@ -101,7 +102,7 @@ class DropGrad(RateSite):
     def attach(self, parameters: Iterable[Tensor]) -> list[RemovableHandle]:
         """Drop the gradients of parameters in every backward pass while this module is in training.
 
-        Inside ``dk.keyed`` the backward pass must run inside, too: a gradient's mask is taken when it arrives.
+        The masks are drawn when gradients arrive, from PyTorch's generator, also inside ``dk.keyed``.
 
         Args:
             parameters: tensors that require a gradient.
@@ -119,8 +120,9 @@ class DropGrad(RateSite):
         return [parameter.register_hook(self._dropped) for parameter in parameters]  # type: ignore[no-untyped-call]
 
     def _dropped(self, grad: Tensor) -> Tensor:
-        rate = acting_rate(self.p, self.training, None, self.stream)
-        return grad if rate is None else draw_masked(grad, rate, grad.shape, None, self.stream, rescale=self.rescale)
+        if not self.training or self.p == 0.0:
+            return grad
+        return apply_mask(grad, draw_seed(), self.rate, grad.shape, 0, self.rescale)
 
 
 class _MaskedGradient(torch.autograd.Function):

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import compute_dtypes
-from dropkit.variants.layers import AdoptedLayer
 
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, AdoptedLayer, *_TRANSPOSED)
 
 
 @torch.no_grad()
-def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0, *, groups: int = 1) -> Tensor:
+def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0) -> Tensor:
     """Scale the weights into each output unit down to a norm of at most c, in place.
 
     ``w <- w min(1, c / |w|)`` for the vector w of all weights into a unit, |w| its Euclidean norm.
@@ -26,18 +24,13 @@ def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0, *, groups: int = 1) 
     Args:
         weight: of a layer.
         c: the bound, above 0. Default: 3.
-        dim: the dimension of output units: 0, or 1 for transposed convolutions. Default: 0.
-        groups: of a transposed convolution, each with units of its own along ``dim`` and inputs along dimension 0. Where
-            units come first groups change nothing. Default: 1.
+        dim: the dimension of output units. Default: 0.
 
     Returns:
-        The weight, whose norms are at most c but for rounding.
+        The weight.
 
     Raises:
-        InputError: for a bound that is not above 0, or a weight of fewer than 2 dimensions.
-
-    Shape:
-        weight: (outputs, inputs, ...), or (inputs, outputs, ...) with ``dim=1``.
+        InputError: for a bound that is not above 0.
 
     Example:
         >>> max_norm_(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), c=1.0)
@@ -45,28 +38,17 @@ def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0, *, groups: int = 1) 
                 [0.3000, 0.4000]])
     """
     bound = _check_bound(c)
-    if weight.dim() < 2:
-        raise InputError("a weight to bound has the dimensions of outputs and inputs", got=tuple(weight.shape),
-                         fix="Biases and the scales of norms are not bound; leave them out")
-    unit, split = dim % weight.dim(), groups > 1 and dim % weight.dim() > 0
-    view = weight.detach().unflatten(0, (groups, -1)) if split else weight.detach()
-    units = (0, unit + 1) if split else (unit,)
-    others = [d for d in range(view.dim()) if d not in units]
-    compute, _ = compute_dtypes(weight.dtype)
-    norm = torch.linalg.vector_norm(view, dim=others, keepdim=True, dtype=compute)
-    if weight.is_cpu and not bool((norm > bound).any()):  # elsewhere to ask would cost more than to write
-        return weight
-    factor = torch.where(norm > bound, bound / norm, 1.0)
-    view.mul_(factor)  # in the compute type, rounded once
-    return weight
+    others = tuple(d for d in range(weight.dim()) if d != dim % weight.dim())
+    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
+    norm = torch.linalg.vector_norm(wide, dim=others, keepdim=True)
+    return weight.copy_(torch.where(norm > bound, wide * (bound / norm), wide))
 
 
 class MaxNorm:
     """Bound the norm of the weights into each unit of a model's layers, after each step of the optimiser.
 
-    Linear layers and convolutions are bound, transposed ones and those that a variant took over included; biases, norms,
-    recurrent layers and embeddings are not, nor are weights that something computes, as ``weight_norm`` does. A weight that
-    is shared is bound once.
+    Linear layers and convolutions, transposed ones included, are bound; biases, norms and embeddings are not. A weight that is
+    shared is bound once.
 
     Args:
         model: any module.
@@ -89,8 +71,7 @@ class MaxNorm:
     def __init__(self, model: nn.Module, c: float = 3.0, where: str = "*") -> None:
         self.c = _check_bound(c)
         self.layers = [module for name, module in model.named_modules()
-                       if isinstance(module, _LAYERS) and fnmatchcase(name, where)
-                       and isinstance(module._parameters.get("weight"), nn.Parameter)]
+                       if isinstance(module, _LAYERS) and fnmatchcase(name, where)]
         if not self.layers:
             raise InputError("a model with a bound on its weights has linear layers or convolutions that match", got=where,
                              fix='Pass where="*" for all of them')
@@ -102,10 +83,7 @@ class MaxNorm:
             weight = layer.weight
             if isinstance(weight, Tensor) and weight not in seen:
                 seen.add(weight)
-                if isinstance(layer, _TRANSPOSED):
-                    max_norm_(weight, self.c, 1, groups=layer.groups)
-                else:
-                    max_norm_(weight, self.c)
+                max_norm_(weight, self.c, 1 if isinstance(layer, _TRANSPOSED) else 0)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Bound the weights after every step of an optimiser.

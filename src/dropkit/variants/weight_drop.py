@@ -145,10 +145,15 @@ def match_names(module: nn.Module, patterns: str | Sequence[str]) -> tuple[str, 
     if not patterns:
         raise InputError("at least one weight is named to be dropped", got=patterns, fix='Pass names such as ("weight_hh*",)')
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
+        if not any(_matches(name, pattern) for name in known):
             raise InputError("a name to drop is that of a parameter of the module", got=pattern,
                              fix=f"The parameters are {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}")
-    return tuple(name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns))
+    return tuple(name for name in known if any(_matches(name, pattern) for pattern in patterns))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # A name means itself, and a pattern without wildcards never reaches fnmatch, whose cache compilers warn about.
+    return name == pattern or (any(mark in pattern for mark in "*?[") and fnmatchcase(name, pattern))
 
 
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
