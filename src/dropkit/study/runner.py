@@ -74,13 +74,17 @@ def run_tasks(tasks: list[Task], payload: bytes, folder: Path, progress: Progres
         waiting: dict[Future[Any], Task] = {executor.submit(execute, *task, str(folder)): task for task in tasks}
         while waiting:
             done, _ = wait(waiting, timeout=_GLANCE, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in sorted(done, key=_failed):  # what finished is kept before a failure ends the study
                 _take(future, waiting.pop(future), progress, keep, folder)
             _glance(waiting, folder, progress)
             observer.update(progress)
     finally:
         executor.shutdown(wait=True, kill_workers=True)
         _clear(folder)
+
+
+def _failed(future: Future[Any]) -> bool:
+    return future.exception() is not None or isinstance(future.result()[0], Failure)
 
 
 def _take(future: Future[Any], task: Task, progress: Progress, keep: Callable[[Run, float], None], folder: Path) -> None:
