@@ -7,7 +7,8 @@ import dropkit as dk
 from dropkit.catalog import CATALOG
 
 # What goes with a variant and is none of its own, so that it has no row.
-FUSED = ["drop_connect_moments", "dropout_add", "edge_weights", "multi_sample_loss", "r_drop_loss", "variational_kl"]
+FUSED = ["drop_connect_moments", "drop_path_add", "dropout_add", "edge_weights", "multi_sample_loss", "r_drop_loss",
+         "variational_kl"]
 
 
 @pytest.mark.parametrize(("facade", "column", "more"), [(dk.nn, "module", []), (dk.functional, "function", FUSED)])

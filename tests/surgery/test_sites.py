@@ -27,7 +27,7 @@ def test_dropkit_modules_have_the_kinds_of_their_twins():
     for row in dk.catalog():
         site = dk.sites(row.trial.make(0.3))[0]
         assert (site.name, site.kind) == ("", row.name)
-        assert row.claims.rate is None or site.p == 0.3
+        assert row.claims.rate is None or site.p == pytest.approx(0.3, abs=1e-7)  # a learned one is a float32 logit
         if row.torch_twin is not None:
             assert table(row.torch_twin(0.3)) == [("", row.name, 0.3)]
 

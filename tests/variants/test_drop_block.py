@@ -176,6 +176,21 @@ def test_values_are_rounded_once(dtype):
     assert torch.equal(y, torch.where(keep, (x.to(wide) * scale).to(dtype), 0))
 
 
+@pytest.mark.parametrize("renormalise", ["sample", "batch", "none"])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_last_stay_last(renormalise, shared, dtype):
+    for x in (torch.randn(4, 3, 8, 9, dtype=dtype).to(memory_format=torch.channels_last),
+              torch.randn(4, 3, 5, 6, 7, dtype=dtype).to(memory_format=torch.channels_last_3d)):
+        outcomes = []
+        for data in (x, x.contiguous()):
+            with dk.keyed(10):
+                outcomes.append(FUNCTIONS[x.dim() - 2](data, 0.3, block_size=3, renormalise=renormalise, shared=shared))
+        assert torch.equal(*outcomes)
+        assert outcomes[0].stride() == x.stride()
+        assert outcomes[1].is_contiguous()
+
+
 def test_only_the_mask_is_saved():
     x, saved = torch.ones(4, 8, 16, 16, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):

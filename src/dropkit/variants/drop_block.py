@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import check_data, compute_dtypes
+from dropkit.kernels.dispatch import is_eager
 from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.site import RateSite
 
@@ -36,6 +37,9 @@ def drop_block1d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
         generator: draw the seed from here.
         stream: the site's name under ``dk.keyed``.
 
+    Returns:
+        A tensor like x; x itself where nothing is to be done.
+
     Raises:
         InputError: for a rate outside [0, 1], integer data in training, another number of dimensions, or a block size below 1.
 
@@ -43,7 +47,7 @@ def drop_block1d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
         x: (N, C, L) or (C, L). Output: as x.
 
     Use:
-        In convolutional networks over time, where `dropout1d` would drop too much at once.
+        In convolutional networks over time, where `dropout1d` would drop too much at once. Not on independent steps.
 
     Rates:
         0.1, with blocks of 7, the rate rising from 0 over training.
@@ -134,6 +138,9 @@ def drop_block3d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
         generator: draw the seed from here.
         stream: the site's name under ``dk.keyed``.
 
+    Returns:
+        A tensor like x; x itself where nothing is to be done.
+
     Raises:
         InputError: for a rate outside [0, 1], integer data in training, another number of dimensions, or a block size below 1.
 
@@ -141,7 +148,7 @@ def drop_block3d(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, b
         x: (N, C, D, H, W) or (C, D, H, W). Output: as x.
 
     Use:
-        In convolutional networks over volumes and videos.
+        In convolutional networks over volumes and videos, as `drop_block2d` on images' feature maps.
 
     Rates:
         0.1, with blocks of 3 to 7.
@@ -352,6 +359,8 @@ def _grow(keep: Tensor, blocks: Sequence[int]) -> Tensor:
 
 
 def _scaled(x: Tensor, keep: Tensor, scaling: str) -> Tensor:
+    if is_eager(x) and not x.is_contiguous():  # `where` lays its result out as the mask: channels last stay so
+        keep = torch.empty_like(x, dtype=torch.bool).copy_(keep)
     left = torch.where(keep, x, 0.0)
     if scaling == "none":
         return left

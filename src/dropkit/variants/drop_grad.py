@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dropkit.core.masks import check_data
 from dropkit.core.seeds import draw_seed
-from dropkit.core.streams import site_key
+from dropkit.core.streams import site_key, stream_number
 from dropkit.kernels.dispatch import apply_mask
 from dropkit.variants.draw import acting_rate
 from dropkit.variants.site import RateSite
@@ -63,8 +64,12 @@ def drop_grad(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, resc
     if rate is None:
         return x
     seed, number = site_key(stream, generator)
-    y: Tensor = _MaskedGradient.apply(check_data(x), seed, rate, number, rescale)  # type: ignore[no-untyped-call]
-    return y
+    check_data(x)
+    if not torch.compiler.is_compiling():
+        return _WithForwardMode.apply(x, seed, rate, number, rescale)  # type: ignore[no-any-return, no-untyped-call]
+    # A mask that keeps everything: without a use of the seed in the forward pass, compilers draw it in the backward pass.
+    x = apply_mask(x, seed, torch.zeros_like(rate), x.shape, number, False)
+    return _MaskedGradient.apply(x, seed, rate, number, rescale)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class DropGrad(RateSite):
@@ -99,25 +104,33 @@ class DropGrad(RateSite):
         """
         return drop_grad(input, self.current_rate(), self.training, rescale=self.rescale, stream=self.stream)
 
-    def attach(self, parameters: Iterable[Tensor]) -> list[RemovableHandle]:
+    def attach(self, target: nn.Module | Iterable[Tensor]) -> list[RemovableHandle]:
         """Drop the gradients of parameters in every backward pass while this module is in training.
 
-        The masks are drawn when gradients arrive, from PyTorch's generator, also inside ``dk.keyed``.
+        For another module, seed and stream are taken when its forward pass begins, once for all its parameters, whose
+        masks differ; a backward pass uses those of the last forward pass. Single parameters have no forward pass: their
+        masks are drawn when gradients arrive, from PyTorch's generator, also inside ``dk.keyed``.
 
         Args:
-            parameters: tensors that require a gradient.
+            target: a module, of whose parameters those are taken that require a gradient, or such parameters.
 
         Returns:
-            A handle for each, whose ``remove()`` ends it.
+            Handles; ``remove()`` of all of them ends it.
 
         Example:
-            >>> layer = torch.nn.Linear(2, 1)
-            >>> handles = DropGrad(1.0).attach(layer.parameters())
+            >>> layer = nn.Linear(2, 1)
+            >>> handles = DropGrad(1.0).attach(layer)
             >>> layer(torch.ones(1, 2)).sum().backward()
             >>> layer.weight.grad
             tensor([[0., 0.]])
         """
-        return [parameter.register_hook(self._dropped) for parameter in parameters]  # type: ignore[no-untyped-call]
+        if not isinstance(target, nn.Module):
+            return [parameter.register_hook(self._dropped) for parameter in target]  # type: ignore[no-untyped-call]
+        key = _ForwardKey(self)
+        found = [parameter for parameter in target.parameters() if parameter.requires_grad]
+        hooks = [parameter.register_hook(partial(key.dropped, index))  # type: ignore[no-untyped-call]
+                 for index, parameter in enumerate(found)]
+        return [target.register_forward_pre_hook(key), *hooks]
 
     def _dropped(self, grad: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
@@ -125,8 +138,27 @@ class DropGrad(RateSite):
         return apply_mask(grad, draw_seed(), self.rate, grad.shape, 0, self.rescale)
 
 
+class _ForwardKey:
+    """Takes seed and stream when a module's forward pass begins, and masks the gradients of its parameters with them."""
+
+    def __init__(self, drop: DropGrad) -> None:
+        self.drop = drop
+        self.key: tuple[Tensor, Tensor, int] | None = None
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rate = acting_rate(self.drop.p, self.drop.training, None, self.drop.stream)
+        self.key = None if rate is None else (rate, *site_key(self.drop.stream))
+
+    def dropped(self, index: int, grad: Tensor) -> Tensor:
+        """Mask the gradient of the parameter with this index."""
+        if self.key is None:
+            return grad
+        rate, seed, number = self.key
+        return apply_mask(grad, seed, rate, grad.shape, stream_number(f"{number}/{index}"), self.drop.rescale)
+
+
 class _MaskedGradient(torch.autograd.Function):
-    """The identity whose derivative, backwards and forwards, is a mask; seed and rate are saved, not the mask."""
+    """The identity whose backward pass is a mask; seed and rate are saved, not the mask."""
 
     generate_vmap_rule = True
 
@@ -138,12 +170,15 @@ class _MaskedGradient(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, seed, rate, ctx.stream, ctx.rescale = inputs
         ctx.save_for_backward(seed, rate)
-        ctx.save_for_forward(seed, rate)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         seed, rate = ctx.saved_tensors
         return apply_mask(grads[0], seed, rate, grads[0].shape, ctx.stream, ctx.rescale), None, None, None, None
+
+
+class _WithForwardMode(_MaskedGradient):
+    """Of which the tangents of forward mode pass unchanged; compilers do not take a function that has a ``jvp``."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:

@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dropkit.core.errors import InputError
-from dropkit.core.masks import check_scaling
+from dropkit.core.errors import InputError, phrase
+from dropkit.core.masks import check_data, check_scaling, mask_shape
 from dropkit.core.rates import check_rate
+from dropkit.core.streams import site_key
+from dropkit.kernels.dispatch import add_masked
+from dropkit.variants.draw import acting_rate
 from dropkit.variants.dropout import dropout
 from dropkit.variants.site import RateSite
 
@@ -69,6 +72,47 @@ def drop_path(x: Tensor, p: float | Tensor = 0.1, training: bool = True, *, per:
     return dropout(x, p, training, share_dims=_shared(x, _check_per(per)), scaling=scaling, generator=generator, stream=stream)
 
 
+def drop_path_add(x: Tensor, residual: Tensor, p: float | Tensor = 0.1, training: bool = True, *, per: str = "sample",
+                  generator: torch.Generator | None = None, stream: str | None = None) -> Tensor:
+    """Add a residual to what stochastic depth leaves: ``residual + drop_path(x, p)`` in one pass over memory.
+
+    ``y = residual + x * m / (1 - p)`` in training and ``y = residual + x`` in evaluation, computed in float32 (float64 for
+    float64 data) and rounded once; x is the branch, p the rate, m the mask as in `drop_path`, whose seeds and streams it
+    shares.
+
+    Args:
+        x: the branch's output, floating-point data, batch first.
+        residual: of x's shape, type and device.
+        p: probability of dropping the branch, in [0, 1]. Default: 0.1.
+        training: whether to drop. Default: True.
+        per: ``"sample"`` decides for each example, ``"batch"`` once for all.
+        generator: draw the seed from here.
+        stream: the site's name under ``dk.keyed``.
+
+    Raises:
+        InputError: for a rate outside [0, 1], integer data in training, an unknown ``per``, or a residual that does not
+            match x.
+
+    Shape:
+        x, residual, output: (N, ...), all the same.
+
+    Example:
+        >>> drop_path_add(torch.ones(3, 1), torch.ones(3, 1), p=1.0).flatten()
+        tensor([1., 1., 1.])
+    """
+    shared = _shared(x, _check_per(per))
+    if residual.shape != x.shape or residual.dtype != x.dtype or residual.device != x.device:
+        raise InputError("a residual has the shape, type and device of the branch", fix="Expand or convert it",
+                         got=phrase(f"{tuple(residual.shape)} {residual.dtype} on {residual.device} for "
+                                    f"{tuple(x.shape)} {x.dtype} on {x.device}"))
+    rate = acting_rate(p, training, generator, stream)
+    if rate is None:
+        return residual + x
+    shape = mask_shape(check_data(x).shape, shared)
+    seed, number = site_key(stream, generator)
+    return add_masked(residual, x, seed, rate, shape, number, True)
+
+
 class DropPath(RateSite):
     """Drop a whole residual branch at random in training; `drop_path` as a module.
 
@@ -108,8 +152,8 @@ def depth_rates(p: float, depth: int, rule: str = "paper") -> tuple[float, ...]:
     """The rates of stochastic depth over the blocks of a network.
 
     With blocks l = 1, ..., L the three rules in use are ``"paper"``: ``p l / L`` (Huang et al. 2016), ``"linspace"``:
-    ``p (l - 1) / (L - 1)``, from 0 at the first to p at the last block (timm's models), and ``"zero_based"``:
-    ``p (l - 1) / L``, from 0 to just below p (torchvision's models).
+    ``p (l - 1) / (L - 1)``, from 0 at the first to p at the last block (timm; torchvision's ConvNeXt and Swin), and
+    ``"zero_based"``: ``p (l - 1) / L``, from 0 to just below p (torchvision's EfficientNet).
 
     Args:
         p: the rate at the end of the network, in [0, 1].
@@ -134,8 +178,8 @@ def depth_rates(p: float, depth: int, rule: str = "paper") -> tuple[float, ...]:
     if rule not in _RULES:
         raise InputError('rule is "paper", "linspace" or "zero_based"', got=rule, fix="Pass one of them")
     if rule == "paper":
-        return tuple(rate * (block + 1) / depth for block in range(depth))
-    return tuple(rate * block / (max(depth - 1, 1) if rule == "linspace" else depth) for block in range(depth))
+        return tuple(rate * ((block + 1) / depth) for block in range(depth))  # in this order the last rate is p exactly
+    return tuple(rate * (block / (max(depth - 1, 1) if rule == "linspace" else depth)) for block in range(depth))
 
 
 def _check_per(per: Any) -> str:

@@ -13,6 +13,9 @@ from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.dropout import dropout
 from dropkit.variants.site import RateSite
 
+_PAIRED = 1 << 31
+"""Two node numbers below this make one int64."""
+
 
 def drop_edge(edge_index: Tensor, p: float | Tensor = 0.2, training: bool = True, *, undirected: bool = False,
               return_mask: bool = False, generator: torch.Generator | None = None,
@@ -109,15 +112,16 @@ def edge_weights(edge_index: Tensor, nodes: int, *, self_loops: bool = False) ->
     """The symmetrically normalised adjacency of a graph, ``D^-1/2 A D^-1/2``, as a weight for each edge.
 
     Args:
-        edge_index: integer node numbers.
-        nodes: how many nodes there are.
+        edge_index: integer node numbers in [0, nodes).
+        nodes: how many nodes there are, at least 0.
         self_loops: whether to add a self loop to each node that has none.
 
     Returns:
-        The index, with the added loops at its end, and the weights; 0 where a node has no degree.
+        The index, with the added loops at its end, and the weights; 0 where a node has no degree. The degree D of a node
+        is the number of edges that end in it.
 
     Raises:
-        InputError: for an index that is not integer or not of shape (2, E).
+        InputError: for an index that is not integer, not of shape (2, E) or not in [0, nodes).
 
     Shape:
         edge_index: (2, E). Outputs: (2, E') and (E',).
@@ -129,6 +133,7 @@ def edge_weights(edge_index: Tensor, nodes: int, *, self_loops: bool = False) ->
         torch.Size([2, 4])
     """
     _check_edges(edge_index)
+    _check_nodes(edge_index, nodes)
     if self_loops:
         has_loop = torch.zeros(nodes, dtype=torch.bool, device=edge_index.device)
         has_loop[edge_index[0, edge_index[0] == edge_index[1]]] = True
@@ -220,10 +225,21 @@ def _check_edges(edge_index: Any) -> None:
                          fix="Pass sources in the first row and targets in the second")
 
 
+def _check_nodes(edge_index: Tensor, nodes: Any) -> None:
+    if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 0:
+        raise InputError("nodes is a number of nodes, at least 0", got=nodes, fix="Pass an int such as len(features)")
+    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= nodes):
+        raise InputError("an edge index holds node numbers in [0, nodes)", fix="Number the nodes from 0 and count them all",
+                         got=phrase(f"{int(edge_index.min())} to {int(edge_index.max())} with {nodes} nodes"))
+
+
 def _first_of_each_pair(edge_index: Tensor) -> Tensor:
     """For each column the first column that joins the same two nodes, in either direction."""
-    low, high = edge_index.amin(0), edge_index.amax(0)
-    _, group = torch.unique(torch.stack((low, high)), dim=1, return_inverse=True)
+    ends = edge_index.long()
+    if int(ends.min()) < 0 or int(ends.max()) >= _PAIRED:
+        ends = torch.unique(ends, return_inverse=True)[1]
+    low, high = ends.amin(0), ends.amax(0)
+    _, group = torch.unique(low * (high.max() + 1) + high, return_inverse=True)
     columns = torch.arange(edge_index.shape[1], device=edge_index.device)
     first = torch.full_like(columns, edge_index.shape[1]).scatter_reduce(0, group, columns, "amin")
     return first[group]

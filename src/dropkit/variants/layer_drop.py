@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dropkit.core.errors import InputError
 from dropkit.core.rates import check_rate
-from dropkit.core.seeds import draw_seed
 from dropkit.core.streams import is_keyed, site_key, skip_site
 from dropkit.kernels.dispatch import keep_mask
 from dropkit.variants.site import RateSite
@@ -22,10 +21,11 @@ def layer_drop(count: int, p: float | Tensor = 0.2, training: bool = True, *, ge
 
     Layer i of L is skipped with probability p, independently of the others: ``x <- f_i(x)`` if ``m_i = 1``, else x stays.
     Nothing is rescaled. In a process group of ``torch.distributed`` all ranks decide alike: outside ``dk.keyed`` and
-    without a generator the seed that rank 0 draws is sent to all.
+    without a generator the seed that rank 0 draws is sent to all, so that all ranks have to call this together. Inside
+    ``dk.keyed`` nothing is sent, and all ranks decide alike if they have the same key.
 
     Args:
-        count: the number L of layers.
+        count: the number L of layers, at least 0.
         p: probability of skipping a layer, in [0, 1]. Default: 0.2.
         training: whether to skip any. Default: True.
         generator: draw the seed from here.
@@ -35,7 +35,7 @@ def layer_drop(count: int, p: float | Tensor = 0.2, training: bool = True, *, ge
         For each layer whether it runs.
 
     Raises:
-        InputError: for a rate outside [0, 1].
+        InputError: for a rate outside [0, 1], or a count that is not an integer of at least 0.
 
     Shape:
         Output: a tuple of ``count`` bools.
@@ -59,12 +59,15 @@ def layer_drop(count: int, p: float | Tensor = 0.2, training: bool = True, *, ge
         Fan, Grave, Joulin: "Reducing transformer depth on demand with structured dropout", ICLR 2020.
     """
     rate = check_rate(p)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise InputError("count is a number of layers, at least 0", got=count, fix="Pass an int such as len(layers)")
     if not training or rate == 0.0:
         if training and generator is None:
             skip_site(stream)
         return (True,) * count
-    shared = generator is None and not is_keyed() and torch.distributed.is_available() and torch.distributed.is_initialized()
-    seed, number = (_common_seed(), 0) if shared else site_key(stream, generator)
+    seed, number = site_key(stream, generator)
+    if generator is None and not is_keyed() and _has_ranks():
+        seed = _of_first_rank(seed)
     return tuple(keep_mask((count,), seed, torch.tensor(rate, dtype=torch.float64, device="cpu"), number).tolist())
 
 
@@ -100,6 +103,14 @@ class LayerDrop(RateSite, nn.ModuleList):
         if safe not in (True, False, None):
             raise InputError("safe is True, False or None", got=safe, fix="None decides by whether a process group is up")
         self.p, self.safe = p, safe
+
+    def __getitem__(self, index: Any) -> Any:
+        """One layer, or for a slice a stack of some of them with the same rate, setting and mode."""
+        found = super().__getitem__(index)
+        if isinstance(found, LayerDrop) and isinstance(index, slice):
+            found.p, found.safe = self.p, self.safe
+            found.training = self.training  # a new module is in training mode, and would drop
+        return found
 
     def chosen(self) -> tuple[bool, ...]:
         """Draw which layers run in this pass, all of them in evaluation."""
@@ -146,13 +157,16 @@ class LayerDrop(RateSite, nn.ModuleList):
 
     def _keeps_all_in_the_graph(self) -> bool:
         if self.safe is None:
-            return torch.distributed.is_available() and torch.distributed.is_initialized()
+            return _has_ranks()
         return self.safe
 
 
-def _common_seed() -> Tensor:
-    """One seed for all ranks: every rank draws, so that their generators stay in step, and rank 0's counts."""
-    seed = draw_seed()
+def _has_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _of_first_rank(seed: Tensor) -> Tensor:
+    """One seed for all ranks: each has drawn, so that their generators stay in step, and rank 0's counts."""
     on_device = torch.distributed.get_backend() == "nccl"
     shared = seed.cuda() if on_device else seed.clone()
     torch.distributed.broadcast(shared, src=0)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dropkit.core.errors import InputError
+from dropkit.core.masks import compute_dtypes
+from dropkit.variants.layers import AdoptedLayer
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, AdoptedLayer, *_TRANSPOSED)
 
 
 @torch.no_grad()
-def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0) -> Tensor:
+def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0, *, groups: int = 1) -> Tensor:
     """Scale the weights into each output unit down to a norm of at most c, in place.
 
     ``w <- w min(1, c / |w|)`` for the vector w of all weights into a unit, |w| its Euclidean norm.
@@ -24,13 +26,18 @@ def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0) -> Tensor:
     Args:
         weight: of a layer.
         c: the bound, above 0. Default: 3.
-        dim: the dimension of output units. Default: 0.
+        dim: the dimension of output units: 0, or 1 for transposed convolutions. Default: 0.
+        groups: of a transposed convolution, each with units of its own along ``dim`` and inputs along dimension 0. Where
+            units come first groups change nothing. Default: 1.
 
     Returns:
-        The weight.
+        The weight, whose norms are at most c but for rounding.
 
     Raises:
-        InputError: for a bound that is not above 0.
+        InputError: for a bound that is not above 0, or a weight of fewer than 2 dimensions.
+
+    Shape:
+        weight: (outputs, inputs, ...), or (inputs, outputs, ...) with ``dim=1``.
 
     Example:
         >>> max_norm_(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), c=1.0)
@@ -38,17 +45,26 @@ def max_norm_(weight: Tensor, c: float = 3.0, dim: int = 0) -> Tensor:
                 [0.3000, 0.4000]])
     """
     bound = _check_bound(c)
-    others = tuple(d for d in range(weight.dim()) if d != dim % weight.dim())
-    wide = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
-    norm = torch.linalg.vector_norm(wide, dim=others, keepdim=True)
-    return weight.copy_(torch.where(norm > bound, wide * (bound / norm), wide))
+    if weight.dim() < 2:
+        raise InputError("a weight to bound has the dimensions of outputs and inputs", got=tuple(weight.shape),
+                         fix="Biases and the scales of norms are not bound; leave them out")
+    unit, data = dim % weight.dim(), weight.detach()
+    parts = data.chunk(groups) if unit > 0 and groups > 1 else (data,)
+    wide, _ = compute_dtypes(weight.dtype)
+    for part in parts:  # `renorm_` divides by a norm 1e-7 larger, so that zeros stay zeros
+        if part.dtype is wide:
+            part.renorm_(2, unit, bound)
+        else:  # it would round the factor to low precision, and then the product
+            part.copy_(part.to(wide).renorm_(2, unit, bound))
+    return weight
 
 
 class MaxNorm:
     """Bound the norm of the weights into each unit of a model's layers, after each step of the optimiser.
 
-    Linear layers and convolutions, transposed ones included, are bound; biases, norms and embeddings are not. A weight that is
-    shared is bound once.
+    Linear layers and convolutions are bound, transposed ones and those that a variant took over included; biases, norms,
+    recurrent layers and embeddings are not, nor are weights that something computes, as ``weight_norm`` does. A weight that
+    is shared is bound once.
 
     Args:
         model: any module.
@@ -71,7 +87,8 @@ class MaxNorm:
     def __init__(self, model: nn.Module, c: float = 3.0, where: str = "*") -> None:
         self.c = _check_bound(c)
         self.layers = [module for name, module in model.named_modules()
-                       if isinstance(module, _LAYERS) and fnmatchcase(name, where)]
+                       if isinstance(module, _LAYERS) and fnmatchcase(name, where)
+                       and isinstance(module._parameters.get("weight"), nn.Parameter)]
         if not self.layers:
             raise InputError("a model with a bound on its weights has linear layers or convolutions that match", got=where,
                              fix='Pass where="*" for all of them')
@@ -83,7 +100,10 @@ class MaxNorm:
             weight = layer.weight
             if isinstance(weight, Tensor) and weight not in seen:
                 seen.add(weight)
-                max_norm_(weight, self.c, 1 if isinstance(layer, _TRANSPOSED) else 0)
+                if isinstance(layer, _TRANSPOSED):
+                    max_norm_(weight, self.c, 1, groups=layer.groups)
+                else:
+                    max_norm_(weight, self.c)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Bound the weights after every step of an optimiser.

@@ -47,7 +47,8 @@ def patch_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, *, 
         x: (N, L, D). Output: (N, kept, D), and (N, kept) for the places.
 
     Use:
-        After the position embedding of a vision transformer: it saves the computation of what is dropped, and regularises.
+        After the position embedding of a vision transformer: it saves the computation of what is dropped, and regularises. Not
+        where every position needs an output, such as segmentation.
 
     Rates:
         0.5.

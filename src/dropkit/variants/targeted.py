@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import compute_dtypes
-from dropkit.core.rates import check_rate
 from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.layers import RatedLayer, apply_layer
 
@@ -57,7 +56,7 @@ def targeted_dropout(weight: Tensor, p: float | Tensor = 0.5, training: bool = T
     References:
         Gomez, Zhang, Kamalakara, Madaan, Swersky, Gal, Hinton: "Learning sparse networks using targeted dropout", 2019.
     """
-    fraction = check_rate(gamma, "gamma")
+    fraction = _check_fraction(gamma)
     _check_kind(kind)
     rate = acting_rate(p, training, generator, stream)
     if rate is None:
@@ -88,7 +87,7 @@ def targets(weight: Tensor, gamma: float = 0.5, kind: str = "weight") -> Tensor:
         >>> targets(torch.tensor([[1.0, -2.0, 3.0, 4.0]]), 0.25)
         tensor([[ True, False, False, False]])
     """
-    fraction, single = check_rate(gamma, "gamma"), _check_kind(kind) == "weight"
+    fraction, single = _check_fraction(gamma), _check_kind(kind) == "weight"
     if weight.dim() < 2:
         raise InputError("a weight to target has the dimensions (outputs, inputs, ...)", got=tuple(weight.shape),
                          fix="Biases and the scales of norms have no weights to compare; leave them out")
@@ -123,7 +122,7 @@ class TargetedDropout(RatedLayer):
 
     def __init__(self, layer: nn.Module, p: float = 0.5, gamma: float = 0.5, *, kind: str = "weight") -> None:
         super().__init__(layer, p)
-        self.gamma, self.kind = check_rate(gamma, "gamma"), _check_kind(kind)
+        self.gamma, self.kind = _check_fraction(gamma), _check_kind(kind)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer with dropped weights in training mode; see `targeted_dropout`.
@@ -151,13 +150,20 @@ class TargetedDropout(RatedLayer):
 
 
 def _smallest(size: Tensor, count: int) -> Tensor:
-    """Where the ``count`` least values of each row are; six times as fast as sorting rows of 1024."""
+    """Where the ``count`` least values of each row are; several times as fast as sorting."""
     if count == 0 or size.numel() == 0:
         return torch.zeros_like(size, dtype=torch.bool)
     limit = size.kthvalue(count, dim=1, keepdim=True).values
     below, ties = size < limit, size == limit
     room = count - below.sum(1, keepdim=True)
     return below | (ties & (ties.cumsum(1) <= room))
+
+
+def _check_fraction(gamma: Any) -> float:
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 1:
+        raise InputError("gamma is the fraction of weights to target: a number in [0, 1]", got=gamma,
+                         fix="Pass a float such as 0.5, or the fraction that is to be pruned")
+    return float(gamma)
 
 
 def _check_kind(kind: Any) -> str:
