@@ -1,5 +1,5 @@
 // Torch-free check of plans: random shapes, strides, shared dimensions, shards and residuals against the definition,
-// element by element.
+// element by element; and of noise that is laid over the same.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -43,6 +43,43 @@ static Layout layout(const std::vector<int64_t>& size, bool may_overlap) {
   l.memory.resize(static_cast<size_t>(last + 1));
   for (auto& f : l.memory) f = static_cast<float>(below(2001) - 1000) / 64;
   return l;
+}
+
+// Where element `e` of a plan that is not prepared yet lies in input and output, and its index in the global mask.
+struct Spot {
+  size_t x, y;
+  uint64_t index;
+};
+static Spot spot(const Plan& p, int64_t e) {
+  Spot s{0, 0, p.first};
+  for (int d = p.dims; d-- > 0; e /= p.dim[d].size) {
+    const int64_t c = e % p.dim[d].size;
+    s.x += static_cast<size_t>(c * p.dim[d].x);
+    s.y += static_cast<size_t>(c * p.dim[d].y);
+    s.index += static_cast<uint64_t>(c * p.dim[d].mask);
+  }
+  return s;
+}
+
+static bool noise_is_laid_right(Plan raw, const Box& box, int64_t local, int64_t total, const Layout& x, Layout y) {
+  static const Law laws[] = {kNormal, kSigned};
+  NoisePlan n{raw, laws[below(2)], 0.37, nullptr};
+  n.plan.spec = make_noise_spec(next(), next() >> 4);
+  n.plan.y = y.memory.data();
+  std::vector<float> want = y.memory, table(static_cast<size_t>(local));
+  for (int64_t e = 0; e < total; ++e) {
+    const Spot s = spot(n.plan, e);
+    float value;
+    scalar_kernels()->noise(n.plan.spec, s.index, 1, n.law, &value);
+    want[s.y] = x.memory[s.x] * (0.37f * value + 1.0f);
+  }
+  prepare_plan(n.plan);
+  for (int64_t i = 0, m; i < local; i += m)
+    fill_noise_box(n.plan.spec, box, n.law, i, i + (m = std::min<int64_t>(local - i, 1 + below(900))), table.data() + i);
+  if (n.plan.needs_table) n.table = table.data();
+  for (int64_t i = 0, m; i < n.plan.pieces; i += m)
+    execute_noise(n, i, i + (m = std::min<int64_t>(n.plan.pieces - i, 1 + below(3))));
+  return std::memcmp(want.data(), y.memory.data(), want.size() * sizeof(float)) == 0;
 }
 
 static bool one() {
@@ -89,6 +126,7 @@ static bool one() {
   const std::vector<Dim> dims(p.dim, p.dim + n);
   box.first = p.first;
   prepare_box(box);
+  if (!add && total <= 20000 && !noise_is_laid_right(p, box, local, total, x, y)) return false;
   prepare_plan(p);
   std::vector<uint8_t> table(static_cast<size_t>(local));
   for (int64_t i = 0, m; i < local; i += m)

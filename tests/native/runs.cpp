@@ -7,6 +7,7 @@
 
 #include "element.h"
 #include "kernels.h"
+#include "noise_map.h"
 
 using namespace dropkit;
 
@@ -90,6 +91,31 @@ static void compare(const Kernels& k, const Spec& s, uint64_t n0, int64_t n, dou
   }
 }
 
+static void compare_noise(const Kernels& k, uint64_t n0, int64_t n) {
+  const Kernels& ref = *scalar_kernels();
+  const Spec s = make_noise_spec(next(), next() >> 4);
+  std::vector<float> a(static_cast<size_t>(n)), b(a.size());
+  for (int law : {kUniform, kNormal, kSigned}) {
+    ref.noise(s, n0, n, law, a.data());
+    k.noise(s, n0, n, law, b.data());
+    check(n == 0 || !std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), k.name, "noise", law, 0, n0, n, 0);
+    // The definition: values that are made one by one are those of the run.
+    for (int64_t i = 0; i < n && n < 100; ++i) {
+      float one;
+      ref.noise(s, n0 + static_cast<uint64_t>(i), 1, law, &one);
+      check(!std::memcmp(&one, &a[static_cast<size_t>(i)], sizeof one), "scalar", "one value", law, 0, n0, n, 0);
+    }
+  }
+  for (int t = 0; t < kDTypes; ++t) {
+    const DType d = static_cast<DType>(t);
+    auto x = data(d, n);
+    std::vector<uint8_t> y(x.size()), z(x.size());
+    ref.multiply[t](a.data(), n, x.data(), y.data(), 0.37);
+    k.multiply[t](a.data(), n, x.data(), z.data(), 0.37);
+    check(same(d, y, z), k.name, "multiply", t, 0, n0, n, 0);
+  }
+}
+
 int main() {
   // Random123's known answers for Philox4x32-10.
   const Words z = philox({{0, 0, 0, 0}}, 0, 0), f = philox({{~0u, ~0u, ~0u, ~0u}}, ~0u, ~0u);
@@ -104,7 +130,7 @@ int main() {
   const int64_t sizes[] = {0,   1,   2,   3,   7,   15,  16,  17,   31,   33,   63,   64,   65,   127,
                            128, 129, 255, 256, 257, 511, 513, 1021, 4095, 4096, 4097, 8191, 9001, 12288};
   const uint64_t starts[] = {
-      0, 1, 5, 15, 16, 100, 4093, (1ull << 32) - 40, (1ull << 33) + 7, kRunLimit - 12288, kRunLimit * 3 + 9};
+      0, 1, 5, 15, 16, 100, 4093, (1ull << 32) - 40, (1ull << 33) + 7, (1ull << 34) - 50, kRunLimit - 12288, kRunLimit * 3 + 9};
   const double rates[] = {1e-9, 1e-6, 0.1, 0.25, 0.3, 0.5, 0.9, 1 - 1e-6, 255.5 / 256};
   for (const Kernels* k : tables) {
     if (!k) continue;
@@ -118,6 +144,9 @@ int main() {
           ++runs;
         }
       }
+    }
+    for (uint64_t n0 : starts) {
+      for (int64_t n : sizes) compare_noise(*k, n0, n);
     }
     std::printf("%s: %lld runs, %d failures\n", k->name, (long long)runs, failures);
   }

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import compute_dtypes
 from dropkit.core.seeds import draw_seed
 from dropkit.kernels import noise as noises
 from dropkit.kernels import reference
@@ -172,18 +171,22 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
 
 
 def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0) -> Tensor:
-    """Multiply by noise around 1: ``x * (1 + strength * e)``. The factor is saved for the backward pass.
+    """Multiply by noise around 1: ``x * (1 + strength * e)``.
 
     e is standard normal for the law ``"normal"`` and uniform on (-1, 1) for ``"uniform"``, one value for each entry of the
-    mask shape. Computed in float32 (float64 for float64 data) and rounded once.
+    mask shape. The factor is computed in float32 (float64 for float64 data), and the product is rounded once to x's type. The
+    native kernel saves nothing of the noise's size for the backward pass; the reference saves the factors.
 
     Args:
         x: floating-point data.
         seed: as in `apply_mask`.
-        strength: float64 tensor with no dimensions, on the CPU.
+        strength: float64 tensor with no dimensions, on the CPU; no derivative is taken in it.
         law: ``"normal"`` or ``"uniform"``.
         mask_shape: x's shape with size 1 where the noise is shared.
         stream: as in `apply_mask`.
+
+    Raises:
+        InputError: for another law, or a strength that asks for a gradient.
 
     Shape:
         x: any. Output: as x.
@@ -193,14 +196,13 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
         >>> bool(((y - 1).abs() < 0.1).all())
         True
     """
-    e = noise(mask_shape, seed, law, stream, device=x.device)
-    compute, factor = compute_dtypes(x.dtype)
-    s = strength.to(x.device, factor)
-    if is_eager(x) and type(e) is Tensor:  # nobody else has seen this tensor: no further ones of its size are needed
-        e = (e.mul_(2).sub_(1) if law == "uniform" else e).to(factor).mul_(s).add_(1)
-    else:
-        e = (e * 2 - 1 if law == "uniform" else e).to(factor) * s + 1
-    return (x.to(compute) * e).to(x.dtype)
+    if strength.requires_grad:
+        raise InputError("apply_noise takes no derivative in strength", got="a strength that requires a gradient",
+                         fix="Detach it, or multiply by noise(...) yourself")
+    if _is_native(x):
+        return native.apply_noise(x, seed, strength, noises.law_number(law), mask_shape, stream)
+    _why()
+    return noises.apply_noise(x, seed, strength, law, mask_shape, stream)
 
 
 def can_draw(x: Tensor) -> bool:

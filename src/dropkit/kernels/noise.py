@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
+from dropkit.core.masks import compute_dtypes
 from dropkit.core.philox import NOISE
-from dropkit.kernels.reference import philox_block
+from dropkit.kernels.reference import _global_index, _laid_out_like, philox_block
 
 LAWS = ("uniform", "normal")
 
@@ -44,8 +45,9 @@ def law_number(law: str) -> int:
     return LAWS.index(law)
 
 
-def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, device: torch.device | str = "cpu") -> Tensor:
-    """Noise of a law; see ``dropkit.kernels.dispatch.noise``, whose arguments these are.
+def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, device: torch.device | str = "cpu",
+          global_shape: Sequence[int] | None = None, offsets: Sequence[int] | None = None) -> Tensor:
+    """Noise of a law; see `dropkit.kernels.dispatch.noise`.
 
     Args:
         shape: the noise's shape.
@@ -53,6 +55,8 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
         law: ``"uniform"`` on (0, 1) or standard ``"normal"``.
         stream: in [0, 2^60).
         device: where to make it.
+        global_shape: the shape of the noise that this one is a piece of.
+        offsets: where the piece begins in it, one offset a dimension.
 
     Shape:
         Output: ``shape``, float32.
@@ -61,34 +65,108 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
         >>> noise((2,), torch.tensor(1), "uniform").dtype
         torch.float32
     """
-    values: Tensor = _noise(seed, shape, stream, law_number(law), torch.device(device))
+    whole, begins = _shard(shape, global_shape, offsets)
+    values: Tensor = _noise(seed, shape, stream, law_number(law), torch.device(device), whole, begins)
     return values
 
 
-# One opaque step to compilers and vmap, as the reference's masks are.
+def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0, *,
+                global_shape: Sequence[int] | None = None, offsets: Sequence[int] | None = None) -> Tensor:
+    """Multiply by noise around 1; see `dropkit.kernels.dispatch.apply_noise`.
+
+    Args:
+        x: floating-point or complex data.
+        seed: as in `noise`.
+        strength: float64 tensor with no dimensions, on the CPU.
+        law: as in `noise`; uniform noise is spread over (-1, 1) here.
+        mask_shape: x's shape with size 1 where the noise is shared.
+        stream: as in `noise`.
+        global_shape: as in `noise`, for ``mask_shape``.
+        offsets: as in `noise`, for ``mask_shape``.
+
+    Shape:
+        x: any. Output: as x.
+
+    Example:
+        >>> apply_noise(torch.ones(2), torch.tensor(1), torch.tensor(0.0, dtype=torch.float64), "normal", (2,))
+        tensor([1., 1.])
+    """
+    compute, wide = compute_dtypes(x.dtype)
+    whole, begins = _shard(mask_shape, global_shape, offsets)
+    factors: Tensor = _factors(seed, strength, mask_shape, stream, law_number(law), x.device, wide, whole, begins)
+    if not x.is_contiguous():
+        factors = _laid_out_like(factors, x)
+    y: Tensor = (x.to(compute) * factors).to(x.dtype)
+    return y
+
+
+# Opaque steps to compilers and vmap, as the reference's masks are; the factors too, whose product and sum a compiler for
+# an accelerator would otherwise round once.
 @torch.library.custom_op("dropkit::reference_noise", mutates_args=(), schema=(
-    "(Tensor seed, SymInt[] shape, int stream, int law, Device device) -> Tensor"))
-def _noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device) -> Tensor:
-    size = math.prod(shape)
+    "(Tensor seed, SymInt[] shape, int stream, int law, Device device, SymInt[] global_shape=[], SymInt[] offsets=[])"
+    " -> Tensor"))
+def _noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
+           global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+    size, key = math.prod(shape), int(seed)
     values = torch.empty(size, dtype=torch.float32, device=device)
     if device.type == "meta":
         return values.view(list(shape))
-    for block in range(0, -(-size // 4), _CHUNK):
-        part = values[4 * block:4 * (block + _CHUNK)]
-        even, odd = philox_block(torch.arange(block, block - (-len(part) // 4), device=device), int(seed), stream, NOISE)
-        made = _uniform(even, odd) if law == 0 else _normal(even, odd)
-        part.copy_(made.reshape(-1)[:len(part)])
+    for start in range(0, size, 4 * _CHUNK):
+        part = values[start:start + 4 * _CHUNK]
+        if global_shape:
+            local = torch.arange(start, start + len(part), device=device)
+            index = _global_index(local, shape, global_shape, offsets)
+            part.copy_(_blocks(index // 4, key, stream, law).gather(1, (index % 4)[:, None]).view(-1))
+        else:
+            index = torch.arange(start // 4, -(-(start + len(part)) // 4), device=device)
+            part.copy_(_blocks(index, key, stream, law).view(-1)[:len(part)])
     return values.view(list(shape))
 
 
+@torch.library.custom_op("dropkit::reference_noise_factors", mutates_args=(), schema=(
+    "(Tensor seed, Tensor strength, SymInt[] shape, int stream, int law, Device device, ScalarType dtype,"
+    " SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor"))
+def _factors(seed: Tensor, strength: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
+             dtype: torch.dtype, global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+    e: Tensor = _noise(seed, shape, stream, law, device, global_shape, offsets)
+    if law == 0:
+        e.mul_(2).sub_(1)  # exact
+    return e.to(dtype).mul_(strength.to(device, dtype)).add_(1)
+
+
 @_noise.register_fake
-def _fake_noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device) -> Tensor:
+def _fake_noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device, *_: object) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
+
+
+@_factors.register_fake
+def _fake_factors(seed: Tensor, strength: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
+                  dtype: torch.dtype, *_: object) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
 @_noise.register_vmap
 def _batched_noise(info: object, in_dims: tuple[int | None, ...], seed: Tensor, *rest: object) -> tuple[Tensor, int]:
     return torch.stack([_noise(one, *rest) for one in seed.movedim(in_dims[0] or 0, 0)]), 0
+
+
+@_factors.register_vmap
+def _batched_factors(info: object, in_dims: tuple[int | None, ...], seed: Tensor, strength: Tensor,
+                     *rest: object) -> tuple[Tensor, int]:
+    batch = next(value.shape[dim] for value, dim in zip((seed, strength), in_dims, strict=False) if dim is not None)
+    rows = zip(seed.expand(batch), strength.expand(batch), strict=True)
+    return torch.stack([_factors(*row, *rest) for row in rows]), 0
+
+
+def _shard(shape: Sequence[int], global_shape: Sequence[int] | None,
+           offsets: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    return ([], []) if global_shape is None else (list(global_shape), list(offsets or [0] * len(shape)))
+
+
+def _blocks(index: Tensor, seed: int, stream: int, law: int) -> Tensor:
+    """The four values of each block, a row a block."""
+    even, odd = philox_block(index, seed, stream, NOISE)
+    return (_uniform(even, odd) if law == 0 else _normal(even, odd)).reshape(-1, 4)
 
 
 def _uniform(even: Tensor, odd: Tensor) -> Tensor:

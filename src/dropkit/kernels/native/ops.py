@@ -51,10 +51,21 @@ def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int
     return keep
 
 
-def noise(seed: Tensor, shape: Sequence[int], stream: int, law: int) -> Tensor:
+def noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, global_shape: Sequence[int] = (),
+          offsets: Sequence[int] = ()) -> Tensor:
     """Noise of a law, 0 for uniform and 1 for normal, as a float32 tensor."""
-    values: Tensor = _ops.noise.default(seed, shape, stream, law)
+    values: Tensor = _ops.noise.default(seed, shape, stream, law, global_shape, offsets)
     return values
+
+
+def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: int, mask_shape: Sequence[int], stream: int,
+                global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+    """Multiply x by noise around 1 in one pass; see `dropkit.kernels.dispatch.apply_noise`, whose arguments these are.
+
+    For the backward pass seed and strength are saved, 16 bytes, and the noise is made again. Not differentiable in strength.
+    """
+    y: Tensor = _ops.apply_noise.default(x, seed, strength, law, mask_shape, stream, global_shape, offsets)
+    return y
 
 
 def one_call() -> Callable[..., Tensor] | None:
@@ -105,6 +116,15 @@ def _backward_add(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad, again, *(None,) * 7
 
 
+def _save_noise(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, seed, strength, *ctx.law = inputs
+    ctx.save_for_backward(seed, strength)
+
+
+def _backward_noise(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _ops.apply_noise.default(grad, *ctx.saved_tensors, *ctx.law), *(None,) * 7
+
+
 def _front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
     return tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
@@ -138,6 +158,17 @@ def _batched_noise(info: Any, dims: tuple[Any, ...], seed: Tensor, *law: Any) ->
     return torch.stack([_ops.noise.default(one, *law) for one in _front(seed, dims[0], info.batch_size)]), 0
 
 
+def _batched_apply_noise(info: Any, dims: tuple[Any, ...], x: Tensor, seed: Tensor, strength: Tensor, law: int,
+                         shape: Sequence[int], stream: int, whole: Sequence[int],
+                         offsets: Sequence[int]) -> tuple[Tensor, int]:
+    op, rows = _ops.apply_noise.default, _front(x, dims[0], info.batch_size)
+    if dims[1] is None and dims[2] is None:  # one noise for all, as in `_batched`
+        whole, offsets = [1, *whole] if len(whole) else [], [0, *offsets] if len(offsets) else []
+        return op(rows, seed, strength, law, [1, *shape], stream, whole, offsets), 0
+    seeds, strengths = _front(seed, dims[1], info.batch_size), _front(strength, dims[2], info.batch_size)
+    return torch.stack([op(*row, law, shape, stream, whole, offsets) for row in zip(rows, seeds, strengths, strict=True)]), 0
+
+
 def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, *law: Any) -> tuple[Tensor, int]:
     seeds, rates = _front(seed, dims[0], info.batch_size), _front(rate, dims[1], info.batch_size)
     return torch.stack([_ops.keep_mask.default(*one, *law) for one in zip(seeds, rates, strict=True)]), 0
@@ -146,15 +177,17 @@ def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, 
 def _register() -> None:
     library = torch.library
     for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask),
-                       ("noise", _fake_noise)):
+                       ("noise", _fake_noise), ("apply_noise", _fake_apply)):
         library.register_fake(f"dropkit::{name}", fake)
     library.register_vmap("dropkit::apply", _batched_apply)
     library.register_vmap("dropkit::apply_add", _batched_add)
     library.register_vmap("dropkit::keep_mask", _batched_mask)
     library.register_vmap("dropkit::noise", _batched_noise)
+    library.register_vmap("dropkit::apply_noise", _batched_apply_noise)
     if DERIVATIVES is None:
         library.register_autograd("dropkit::apply", _backward, setup_context=_save)
         library.register_autograd("dropkit::apply_add", _backward_add, setup_context=_save)
+        library.register_autograd("dropkit::apply_noise", _backward_noise, setup_context=_save_noise)
 
 
 if KERNEL is not None:

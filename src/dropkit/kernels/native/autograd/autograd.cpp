@@ -24,6 +24,8 @@ using torch::autograd::variable_list;
 using Apply = Tensor(const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, bool, Shape, Shape);
 using ApplyAdd = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, bool, Shape, Shape);
 
+using ApplyNoise = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, Shape, int64_t, Shape, Shape);
+
 const c10::TypedOperatorHandle<Apply>& apply_op() {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("dropkit::apply", "").typed<Apply>();
   return op;
@@ -31,6 +33,11 @@ const c10::TypedOperatorHandle<Apply>& apply_op() {
 
 const c10::TypedOperatorHandle<ApplyAdd>& apply_add_op() {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("dropkit::apply_add", "").typed<ApplyAdd>();
+  return op;
+}
+
+const c10::TypedOperatorHandle<ApplyNoise>& apply_noise_op() {
+  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("dropkit::apply_noise", "").typed<ApplyNoise>();
   return op;
 }
 
@@ -69,6 +76,22 @@ struct DropkitApplyAddBackward : public torch::autograd::Node {
   }
   void release_variables() override { law.release(); }
   std::string name() const override { return "DropkitApplyAddBackward"; }
+};
+
+struct DropkitApplyNoiseBackward : public torch::autograd::Node {
+  torch::autograd::SavedVariable seed, strength;
+  std::vector<c10::SymInt> mask_shape, global_shape, offsets;
+  int64_t law, stream;
+  variable_list apply(variable_list&& grads) override {
+    if (!grads[0].defined() || !task_should_compute_output(0)) return {Tensor()};
+    return {apply_noise_op().call(grads[0], seed.unpack(), strength.unpack(), law, mask_shape, stream, global_shape,
+                                  offsets)};
+  }
+  void release_variables() override {
+    seed.reset_data();
+    strength.reset_data();
+  }
+  std::string name() const override { return "DropkitApplyNoiseBackward"; }
 };
 
 // Nodes are shared pointers of one kind or another, depending on PyTorch's version.
@@ -129,6 +152,34 @@ Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor&
   return y;
 }
 
+Tensor apply_noise(c10::DispatchKeySet keys, const Tensor& x, const Tensor& seed, const Tensor& strength, int64_t law,
+                   Shape mask_shape, int64_t stream, Shape global_shape, Shape offsets) {
+  decltype(make_node<DropkitApplyNoiseBackward>()) node;
+  if (torch::autograd::compute_requires_grad(x)) {
+    node = make_node<DropkitApplyNoiseBackward>();
+    node->set_next_edges(torch::autograd::collect_next_edges(x));
+    node->seed = {seed, false};
+    node->strength = {strength, false};
+    node->mask_shape = mask_shape.vec();
+    node->global_shape = global_shape.vec();
+    node->offsets = offsets.vec();
+    node->law = law;
+    node->stream = stream;
+  }
+  Tensor y;
+  {
+    at::AutoDispatchBelowADInplaceOrView below;
+    y = apply_noise_op().redispatch(keys & c10::after_autograd_keyset, x, seed, strength, law, mask_shape, stream,
+                                    global_shape, offsets);
+  }
+  if (node) torch::autograd::set_history(y, node);
+  if (torch::autograd::isFwGradDefined(x)) {
+    y._set_fw_grad(apply_noise_op().call(x._fw_grad(0), seed, strength, law, mask_shape, stream, global_shape, offsets),
+                   0, false);
+  }
+  return y;
+}
+
 // Eager calls without a keyed context: one operator draws the seed and applies the mask.
 Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator> generator, Shape mask_shape) {
   Tensor seed, p;
@@ -150,6 +201,7 @@ TORCH_LIBRARY_FRAGMENT(dropkit, m) {
 TORCH_LIBRARY_IMPL(dropkit, Autograd, m) {
   m.impl("apply", apply);
   m.impl("apply_add", apply_add);
+  m.impl("apply_noise", apply_noise);
 }
 TORCH_LIBRARY_IMPL(dropkit, CompositeImplicitAutograd, m) { m.impl("draw_and_apply", draw_and_apply); }
 

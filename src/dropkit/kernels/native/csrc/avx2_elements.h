@@ -88,7 +88,18 @@ struct VHalf : Words<VHalf> {
     const __m256 m = _mm256_castsi256_ps(_mm256_cvtepi8_epi32(load64(dropped)));
     __m256 v = _mm256_andnot_ps(m, _mm256_mul_ps(load(x), s));
     if (ADD) v = _mm256_add_ps(load(r), v);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    store(y, v);
+  }
+  DROPKIT_INLINE void store(T* p, __m256 v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+  DROPKIT_INLINE void widen(const T* x, float* to) {  // sixteen
+    _mm256_storeu_ps(to, load(x));
+    _mm256_storeu_ps(to + 8, load(x + 8));
+  }
+  DROPKIT_INLINE void narrow(const float* v, T* y) {
+    store(y, _mm256_loadu_ps(v));
+    store(y + 8, _mm256_loadu_ps(v + 8));
   }
 };
 

@@ -104,6 +104,11 @@ struct VHalf : Words<VHalf> {
     else
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), h);
   }
+  DROPKIT_INLINE void widen(const T* x, float* to) { _mm512_storeu_ps(to, load<false>(x, 0)); }  // sixteen
+  DROPKIT_INLINE void narrow(const float* v, T* y) {
+    const __m256i h = _mm512_cvtps_ph(_mm512_loadu_ps(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), h);
+  }
 };
 
 // bfloat16 works on the even and the odd lanes apart: each is then a shift away from float32, and no permutation is

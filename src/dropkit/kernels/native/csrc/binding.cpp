@@ -35,19 +35,33 @@ DType dtype_of(const Tensor& x) {
   return kFloat64;
 }
 
-Spec spec_of(const Tensor& seed, const Tensor& rate, int64_t stream, bool rescale) {
-  int32_t seed_type, rate_type;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(seed.get(), &seed_type));
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(rate.get(), &rate_type));
-  STD_TORCH_CHECK(seed.is_cpu() && seed.numel() == 1 && seed_type == aoti_torch_dtype_int64(),
+uint64_t seed_of(const Tensor& seed, int64_t stream) {
+  int32_t type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(seed.get(), &type));
+  STD_TORCH_CHECK(seed.is_cpu() && seed.numel() == 1 && type == aoti_torch_dtype_int64(),
                   "dropkit: seed is an int64 CPU tensor of one element; make it with torch.tensor(n)");
-  STD_TORCH_CHECK(
-      rate.is_cpu() && rate.numel() == 1 && rate_type == aoti_torch_dtype_float64(),
-      "dropkit: rate is a float64 CPU tensor of one element; make it with torch.tensor(p, dtype=torch.float64)");
-  const double p = *static_cast<const double*>(rate.const_data_ptr());
-  STD_TORCH_CHECK(p >= 0 && p <= 1, "dropkit: rate lies in [0, 1]; got ", p);
   STD_TORCH_CHECK(stream >= 0 && stream >> 60 == 0, "dropkit: stream lies in [0, 2^60); got ", stream);
-  return make_spec(*static_cast<const uint64_t*>(seed.const_data_ptr()), static_cast<uint64_t>(stream), p, rescale);
+  return *static_cast<const uint64_t*>(seed.const_data_ptr());
+}
+
+double number_of(const Tensor& number, const char* name) {
+  int32_t type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(number.get(), &type));
+  STD_TORCH_CHECK(number.is_cpu() && number.numel() == 1 && type == aoti_torch_dtype_float64(), "dropkit: ", name,
+                  " is a float64 CPU tensor of one element; make it with torch.tensor(p, dtype=torch.float64)");
+  return *static_cast<const double*>(number.const_data_ptr());
+}
+
+Spec spec_of(const Tensor& seed, const Tensor& rate, int64_t stream, bool rescale) {
+  const uint64_t key = seed_of(seed, stream);
+  const double p = number_of(rate, "rate");
+  STD_TORCH_CHECK(p >= 0 && p <= 1, "dropkit: rate lies in [0, 1]; got ", p);
+  return make_spec(key, static_cast<uint64_t>(stream), p, rescale);
+}
+
+Spec noise_spec_of(const Tensor& seed, int64_t stream, int64_t law) {
+  STD_TORCH_CHECK(law == kUniform || law == kNormal, "dropkit: a law of noise is 0 (uniform) or 1 (normal); got ", law);
+  return make_noise_spec(seed_of(seed, stream), static_cast<uint64_t>(stream));
 }
 
 // The local mask as a box of the global one.
@@ -82,20 +96,31 @@ void in_parallel(int64_t pieces, const F& f) {
     torch::stable::parallel_for(0, pieces, kGrain, f);
 }
 
-void fill_mask(const Spec& spec, Box box, int64_t count, uint8_t* keep) {
-  prepare_box(box);
+// f(from, to) for stretches that together make up [0, count).
+template <class F>
+void in_stretches(int64_t count, const F& f) {
   in_parallel((count + kPiece - 1) / kPiece, [&](int64_t begin, int64_t end) {
     const int64_t from = begin * kPiece, to = end * kPiece < count ? end * kPiece : count;
-    if (from < to) fill_box(spec, box, from, to, keep + from);
+    if (from < to) f(from, to);
   });
+}
+
+void fill_mask(const Spec& spec, Box box, int64_t count, uint8_t* keep) {
+  prepare_box(box);
+  in_stretches(count, [&](int64_t from, int64_t to) { fill_box(spec, box, from, to, keep + from); });
+}
+
+void fill_noise(const Spec& spec, Box box, Law law, int64_t count, float* out) {
+  prepare_box(box);
+  in_stretches(count, [&](int64_t from, int64_t to) { fill_noise_box(spec, box, law, from, to, out + from); });
 }
 
 struct Operands {
   const Tensor *x, *r, *y;
 };
 
-void run(const Spec& spec, const Box& box, const Operands& o) {
-  Plan p;
+// Prepares a plan and returns how many elements the local mask has.
+int64_t plan_for(const Spec& spec, const Box& box, const Operands& o, Plan& p) {
   p.spec = spec;
   p.dtype = dtype_of(*o.x);
   p.x = o.x->const_data_ptr();
@@ -115,13 +140,31 @@ void run(const Spec& spec, const Box& box, const Operands& o) {
     step *= box.size[d];
   }
   prepare_plan(p);
+  return step;
+}
+
+void run(const Spec& spec, const Box& box, const Operands& o) {
+  Plan p;
+  const int64_t size = plan_for(spec, box, o, p);
   std::unique_ptr<uint8_t[]> table;
   if (p.needs_table) {
-    table.reset(new uint8_t[static_cast<size_t>(step)]);
-    fill_mask(spec, box, step, table.get());
+    table.reset(new uint8_t[static_cast<size_t>(size)]);
+    fill_mask(spec, box, size, table.get());
     p.table = table.get();
   }
   in_parallel(p.pieces, [&](int64_t begin, int64_t end) { execute(p, begin, end); });
+}
+
+void run_noise(const Spec& spec, const Box& box, const Operands& o, Law law, double strength) {
+  NoisePlan n{{}, law, strength, nullptr};
+  const int64_t size = plan_for(spec, box, o, n.plan);
+  std::unique_ptr<float[]> table;
+  if (n.plan.needs_table) {
+    table.reset(new float[static_cast<size_t>(size)]);
+    fill_noise(spec, box, law, size, table.get());
+    n.table = table.get();
+  }
+  in_parallel(n.plan.pieces, [&](int64_t begin, int64_t end) { execute_noise(n, begin, end); });
 }
 
 // Whether the elements fill a stretch of memory without gaps or overlaps, so that a result may take over the strides.
@@ -154,6 +197,16 @@ void ask_for_huge_pages(const Tensor& y) {
   const uintptr_t end = (reinterpret_cast<uintptr_t>(y.mutable_data_ptr()) + bytes) / kHuge * kHuge;
   if (wanted && end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // refused is as well
 #endif
+}
+
+Tensor new_tensor(const Ints& shape, int32_t dtype) {
+  Ints strides(shape.size());
+  int64_t count = 1;
+  for (size_t d = shape.size(); d-- > 0; count *= shape[d]) strides[d] = count;
+  AtenTensorHandle y;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), dtype,
+                                                  aoti_torch_device_type_cpu(), 0, &y));
+  return Tensor(y);
 }
 
 Tensor result_like(const Tensor& x) {
@@ -208,41 +261,33 @@ Tensor keep_mask(const Tensor& seed, const Tensor& rate, const Ints& mask_shape,
   return make_keep_mask(spec_of(seed, rate, stream, true), mask_shape, global_shape, offsets);
 }
 
-Tensor noise(const Tensor& seed, const Ints& shape, int64_t stream, int64_t law) {
-  STD_TORCH_CHECK(law == 0 || law == 1, "dropkit: a law of noise is 0 (uniform) or 1 (normal); got ", law);
-  const Spec spec =
-      make_spec(*static_cast<const uint64_t*>(seed.const_data_ptr()), static_cast<uint64_t>(stream), 0.0, false);
-  Ints strides(shape.size());
-  int64_t count = 1;
-  for (size_t d = shape.size(); d-- > 0; count *= shape[d]) strides[d] = count;
-  AtenTensorHandle h;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
-                                                  aoti_torch_dtype_float32(), aoti_torch_device_type_cpu(), 0, &h));
-  const Tensor values(h);
-  if (!count) return values;
+Tensor noise(const Tensor& seed, const Ints& shape, int64_t stream, int64_t law, const Ints& global_shape,
+             const Ints& offsets) {
+  const Spec spec = noise_spec_of(seed, stream, law);
+  const Box box = box_of(shape, global_shape, offsets);
+  const Tensor values = new_tensor(shape, aoti_torch_dtype_float32());
   ask_for_huge_pages(values);
-  float* out = static_cast<float*>(values.mutable_data_ptr());
-  const NoiseFn fill = active_kernels().noise;
-  in_parallel((count + kPiece - 1) / kPiece, [&](int64_t begin, int64_t end) {
-    const int64_t from = begin * kPiece, to = end * kPiece < count ? end * kPiece : count;
-    if (from < to) fill(spec, static_cast<uint64_t>(from) / 4, to - from, static_cast<int>(law), out + from);
-  });
+  fill_noise(spec, box, static_cast<Law>(law), values.numel(), static_cast<float*>(values.mutable_data_ptr()));
   return values;
+}
+
+Tensor apply_noise(const Tensor& x, const Tensor& seed, const Tensor& strength, int64_t law, const Ints& mask_shape,
+                   int64_t stream, const Ints& global_shape, const Ints& offsets) {
+  const Spec spec = noise_spec_of(seed, stream, law);
+  const double s = number_of(strength, "strength");
+  STD_TORCH_CHECK(static_cast<int64_t>(mask_shape.size()) == x.dim(),
+                  "dropkit: mask_shape has as many dimensions as x");
+  const Tensor y = result_like(x);
+  run_noise(spec, box_of(mask_shape, global_shape, offsets), {&x, nullptr, &y}, law == kNormal ? kNormal : kSigned, s);
+  return y;
 }
 
 }  // namespace
 
 Tensor make_keep_mask(const Spec& spec, const Ints& mask_shape, const Ints& global_shape, const Ints& offsets) {
   const Box box = box_of(mask_shape, global_shape, offsets);
-  Ints strides(mask_shape.size());
-  int64_t count = 1;
-  for (size_t d = mask_shape.size(); d-- > 0; count *= mask_shape[d]) strides[d] = count;
-  AtenTensorHandle h;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(mask_shape.size()), mask_shape.data(),
-                                                  strides.data(), aoti_torch_dtype_bool(), aoti_torch_device_type_cpu(),
-                                                  0, &h));
-  const Tensor keep(h);
-  if (count) fill_mask(spec, box, count, static_cast<uint8_t*>(keep.mutable_data_ptr()));
+  const Tensor keep = new_tensor(mask_shape, aoti_torch_dtype_bool());
+  fill_mask(spec, box, keep.numel(), static_cast<uint8_t*>(keep.mutable_data_ptr()));
   return keep;
 }
 
@@ -255,7 +300,9 @@ STABLE_TORCH_LIBRARY(dropkit, m) {
   m.def("apply(Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
   m.def("apply_(Tensor(a!) x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> ()");
   m.def("apply_add(Tensor residual, Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
-  m.def("noise(Tensor seed, SymInt[] shape, int stream, int law) -> Tensor");
+  m.def("noise(Tensor seed, SymInt[] shape, int stream, int law, SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor");
+  m.def("apply_noise(Tensor x, Tensor seed, Tensor strength, int law, SymInt[] mask_shape, int stream, " SHARD_ARGS
+        ") -> Tensor");
   m.def("keep_mask(" MASK_ARGS SHARD_ARGS ") -> Tensor");
 }
 
@@ -264,6 +311,7 @@ STABLE_TORCH_LIBRARY_IMPL(dropkit, CPU, m) {
   m.impl("apply_", TORCH_BOX(&dropkit::apply_inplace));
   m.impl("apply_add", TORCH_BOX(&dropkit::apply_add));
   m.impl("noise", TORCH_BOX(&dropkit::noise));
+  m.impl("apply_noise", TORCH_BOX(&dropkit::apply_noise));
   m.impl("keep_mask", TORCH_BOX(&dropkit::keep_mask));
 }
 

@@ -4,6 +4,7 @@
 
 #include "plan.h"
 #include "runs_common.h"
+#include "walk.h"
 
 namespace dropkit {
 namespace {
@@ -20,17 +21,6 @@ void fill_run(const Kernels& k, const Spec& s, uint64_t n, int64_t count, uint8_
     count -= m;
   }
 }
-
-struct Place {  // one element: its offsets in the three tensors, in elements, and its places in the mask
-  int64_t x = 0, r = 0, y = 0, mask = 0, table = 0;
-  void move(const Dim& d, int64_t by) {
-    x += d.x * by;
-    r += d.r * by;
-    y += d.y * by;
-    mask += d.mask * by;
-    table += d.table * by;
-  }
-};
 
 struct Runner {
   const Plan& p;
@@ -224,72 +214,29 @@ void tile_piece(const Runner& run, Place at, int64_t rows, int64_t columns) {
   }
 }
 
-// The first element and the extent of a piece that plan.cpp's `cut` made.
-void cut_piece(const Runner& run, int64_t piece, int row, bool tiles) {
-  const Plan& p = run.p;
-  Place at;
-  int64_t rows = 1, columns = 1;
-  for (int d = p.dims - 1; d >= 0; --d) {
-    const int64_t by = d == p.dims - 1 ? p.columns : d == row ? p.rows : 1;
-    const int64_t count = (p.dim[d].size + by - 1) / by, start = piece % count * by;
-    const int64_t extent = std::min(by, p.dim[d].size - start);
-    piece /= count;
-    at.move(p.dim[d], start);
-    if (d == p.dims - 1)
-      columns = extent;
-    else if (d == row)
-      rows = extent;
-  }
-  tiles ? tile_piece(run, at, rows, columns) : table_piece(run, at, rows, columns);
-}
-
-void direct(const Runner& run, int64_t begin, int64_t end) {
-  const Plan& p = run.p;
-  const int64_t length = run.inner().size;
-  while (begin < end) {
-    Place at;
-    int64_t rest = begin / length;
-    const int64_t column = begin % length, count = std::min(length - column, end - begin);
-    at.move(run.inner(), column);
-    for (int d = p.dims - 2; d >= 0; --d) {
-      at.move(p.dim[d], rest % p.dim[d].size);
-      rest /= p.dim[d].size;
-    }
-    run.apply(at, count);
-    begin += count;
-  }
-}
-
 }  // namespace
 
 void execute(const Plan& p, int64_t begin, int64_t end) {
   const Runner run(p);
-  if (p.way == Way::kDirect) return direct(run, begin * kPiece, std::min(end * kPiece, p.elements));
+  if (p.way == Way::kDirect) {
+    return walk_runs(p, begin, end, [&](const Place& at, int64_t count) { run.apply(at, count); });
+  }
   for (int64_t piece = begin; piece < end; ++piece) {
-    if (p.way == Way::kTable) cut_piece(run, piece, p.dims - 2, false);
-    if (p.way == Way::kTiles) cut_piece(run, piece, p.across, true);
+    if (p.way == Way::kTable)
+      walk_piece(p, piece, p.dims - 2, [&](const Place& at, int64_t m, int64_t n) { table_piece(run, at, m, n); });
+    if (p.way == Way::kTiles)
+      walk_piece(p, piece, p.across, [&](const Place& at, int64_t m, int64_t n) { tile_piece(run, at, m, n); });
   }
 }
 
 void fill_box(const Spec& s, const Box& b, int64_t begin, int64_t end, uint8_t* keep) {
   const Kernels& k = active_kernels();
-  const bool runs = b.dims > 0 && b.step[b.dims - 1] == 1;
-  const int64_t length = runs ? b.size[b.dims - 1] : 1;
-  while (begin < end) {
-    int64_t rest = begin / length;
-    const int64_t column = begin % length, count = std::min(length - column, end - begin);
-    uint64_t n = b.first + static_cast<uint64_t>(column);
-    for (int d = b.dims - (runs ? 2 : 1); d >= 0; --d) {
-      n += static_cast<uint64_t>(rest % b.size[d] * b.step[d]);
-      rest /= b.size[d];
-    }
+  walk_box(b, begin, end, [&](uint64_t n, int64_t i, int64_t count) {
     if (s.mode != Mode::kRandom)
-      std::memset(keep, s.mode == Mode::kKeepAll, static_cast<size_t>(count));
+      std::memset(keep + i - begin, s.mode == Mode::kKeepAll, static_cast<size_t>(count));
     else
-      fill_run(k, s, n, count, keep);
-    begin += count;
-    keep += count;
-  }
+      fill_run(k, s, n, count, keep + i - begin);
+  });
 }
 
 }  // namespace dropkit

@@ -35,8 +35,10 @@ struct Rows {
 };
 using RowsFn = void (*)(const Rows&);
 
-// out[i] = noise value 4 * block + i of a law.
-using NoiseFn = void (*)(const Spec&, uint64_t block, int64_t count, int law, float* out);
+// out[i] = value n0 + i of a law of noise (noise_map.h); the spec is that of noise.
+using NoiseFn = void (*)(const Spec&, uint64_t n0, int64_t count, int law, float* out);
+// y[i] = x[i] * (1 + strength * e[i]).
+using MultiplyFn = void (*)(const float* e, int64_t count, const void* x, void* y, double strength);
 
 struct Kernels {
   const char* name;
@@ -45,6 +47,7 @@ struct Kernels {
   SelectFn select[kDTypes][2];
   RowsFn rows[kDTypes][2];
   NoiseFn noise;
+  MultiplyFn multiply[kDTypes];
 };
 
 // 2^32 blocks: inside one such stretch the counter's second word is constant, which the vector loops rely on.

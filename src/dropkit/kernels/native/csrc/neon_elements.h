@@ -64,6 +64,12 @@ struct VFloat : FourByFour<VFloat, float> {
 struct VHalf : FourByFour<VHalf, Half> {
   DROPKIT_INLINE float32x4_t load(const T* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
   DROPKIT_INLINE void store(T* p, float32x4_t v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+  DROPKIT_INLINE void widen(const T* x, float* to) {  // sixteen
+    for (int j = 0; j < 16; j += 4) vst1q_f32(to + j, load(x + j));
+  }
+  DROPKIT_INLINE void narrow(const float* v, T* y) {
+    for (int j = 0; j < 16; j += 4) store(y + j, vld1q_f32(v + j));
+  }
 };
 
 struct VBFloat16 : FourByFour<VBFloat16, BFloat16> {

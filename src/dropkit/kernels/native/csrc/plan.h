@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels.h"
+#include "noise_map.h"
 
 namespace dropkit {
 
@@ -61,5 +62,16 @@ void prepare_box(Box& box);
 
 // Keep bytes of elements [begin, end) of a prepared box, `keep` being the byte of element `begin`.
 void fill_box(const Spec& spec, const Box& box, int64_t begin, int64_t end, uint8_t* keep);
+
+// The same for noise: y = x * (1 + strength * e).
+struct NoisePlan {
+  Plan plan;  // its spec is that of noise, and its table is not used
+  Law law;
+  double strength;
+  const float* table;  // kTable: one value an element of the local mask
+};
+
+void execute_noise(const NoisePlan& plan, int64_t begin, int64_t end);
+void fill_noise_box(const Spec& spec, const Box& box, Law law, int64_t begin, int64_t end, float* out);
 
 }  // namespace dropkit

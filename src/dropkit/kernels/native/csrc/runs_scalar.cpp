@@ -15,13 +15,23 @@ void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, const void*
   }
 }
 
+struct Source {
+  static void words(const Spec& s, const Setup&, uint64_t block, int64_t count, uint32_t* words) {
+    for (int64_t i = 0; i < count; i += kNoiseBlock, ++block) {
+      const Words w = mask_block(s, block);
+      std::memcpy(words + i, w.w, sizeof w.w);
+    }
+  }
+};
+
 #define DROPKIT_ROW(F)                                                                                       \
   {                                                                                                          \
     {F<float, false>, F<float, true>}, {F<double, false>, F<double, true>}, {F<Half, false>, F<Half, true>}, \
         {F<BFloat16, false>, F<BFloat16, true>},                                                             \
   }
 const Kernels kTable = {"scalar", fill_scalar, DROPKIT_ROW(apply), DROPKIT_ROW(select_scalar),
-                        DROPKIT_ROW(rows_scalar), noise_run};
+                        DROPKIT_ROW(rows_scalar), noise_run<Source>,
+                        {multiply<float>, multiply<double>, multiply<Half>, multiply<BFloat16>}};
 
 }  // namespace
 

@@ -223,12 +223,39 @@ DROPKIT_FN void apply(const Spec& s, uint64_t n0, int64_t count, const void* x, 
   }
 }
 
+// Words of noise: the generator's, in order. A group more than needed may be written.
+struct Source {
+  DROPKIT_INLINE void words(const Spec&, const Setup& setup, uint64_t block, int64_t count, uint32_t* words) {
+    Isa::Bytes v[Isa::kGroup / 64];
+    for (int64_t i = 0; i < count; i += Isa::kGroup / 4) {
+      Isa::blocks(setup, static_cast<uint32_t>(block + static_cast<uint64_t>(i) / kNoiseBlock), v, NoCopy{});
+      std::memcpy(words + i, v, sizeof v);
+    }
+  }
+};
+
+// Compilers do not vectorise the conversions of this type.
+DROPKIT_FN void multiply_halves(const float* e, int64_t count, const void* x, void* y, double strength) {
+  const Half* xs = static_cast<const Half*>(x);
+  Half* ys = static_cast<Half*>(y);
+  const float s = static_cast<float>(strength);
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    alignas(64) float v[16];
+    VHalf::widen(xs + i, v);
+    for (int j = 0; j < 16; ++j) v[j] *= s * e[i + j] + 1.0f;
+    VHalf::narrow(v, ys + i);
+  }
+  multiply<Half>(e + i, count - i, xs + i, ys + i, strength);
+}
+
 #define DROPKIT_ROW(F)                                                                                             \
   {                                                                                                                \
     {F<VFloat, false>, F<VFloat, true>}, {F<VDouble, false>, F<VDouble, true>}, {F<VHalf, false>, F<VHalf, true>}, \
         {F<VBFloat16, false>, F<VBFloat16, true>},                                                                 \
   }
-const Kernels kTable = {Isa::kName, fill, DROPKIT_ROW(apply), DROPKIT_ROW(select), DROPKIT_ROW(rows), noise_run};
+const Kernels kTable = {Isa::kName, fill, DROPKIT_ROW(apply), DROPKIT_ROW(select), DROPKIT_ROW(rows), noise_run<Source>,
+                        {multiply<float>, multiply<double>, multiply_halves, multiply<BFloat16>}};
 #undef DROPKIT_ROW
 
 }  // namespace
