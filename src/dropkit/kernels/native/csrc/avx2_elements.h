@@ -9,6 +9,11 @@ namespace avx2 {
 
 constexpr int kAhead = 4096;  // as in avx512_elements.h
 
+DROPKIT_INLINE void fetch(const void* x, void* y) {
+  _mm_prefetch(static_cast<const char*>(x) + kAhead, _MM_HINT_T0);
+  __builtin_prefetch(static_cast<char*>(y) + kAhead, 1);
+}
+
 DROPKIT_INLINE __m128i load64(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
 
 // What every element type has: 64 elements, or the first `count` of 64, as vectors of V::kLanes and single elements.
@@ -21,7 +26,7 @@ struct Words {
     _mm256_store_si256(reinterpret_cast<__m256i*>(dropped + 32), keep.dropped[1]);
 #pragma GCC unroll 16
     for (int j = 0; j < 64; j += V::kLanes) {
-      if (FETCH && j * sizeof(T) % 64 == 0) _mm_prefetch(reinterpret_cast<const char*>(x + j) + kAhead, _MM_HINT_T0);
+      if (FETCH && j * sizeof(T) % 64 == 0) fetch(x + j, y + j);
       V::template step<ADD>(x + j, ADD ? r + j : nullptr, y + j, dropped + j, s);
     }
   }

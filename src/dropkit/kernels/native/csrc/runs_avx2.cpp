@@ -5,7 +5,7 @@
 #include <cpuid.h>
 
 #define DROPKIT_NS avx2
-#define DROPKIT_FN __attribute__((target("avx2,f16c")))
+#define DROPKIT_FN __attribute__((target("avx2,f16c,prfchw")))
 #define DROPKIT_INLINE DROPKIT_FN static inline __attribute__((always_inline))
 #include "avx2_philox.h"
 #include "avx2_elements.h"

@@ -7,7 +7,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #define DROPKIT_NS avx512
-#define DROPKIT_FN __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,bmi2")))
+#define DROPKIT_FN __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,bmi2,prfchw")))
 #define DROPKIT_INLINE DROPKIT_FN static inline __attribute__((always_inline))
 #include "avx512_philox.h"
 #include "avx512_elements.h"
