@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import check_data, check_dims, check_scaling, compute_dtypes, mask_shape
+from dropkit.core.masks import INVERTED, UNSCALED, check_data, check_dims, check_scaling, compute_dtypes, mask_shape
 
 SHAPES = st.lists(st.integers(0, 7), max_size=5).map(tuple)
 
@@ -43,8 +43,8 @@ def test_only_floating_tensors_can_be_dropped(bad):
 
 
 def test_scaling_has_two_names():
-    assert check_scaling("inverted") is True
-    assert check_scaling("classic") is False
+    assert check_scaling("inverted") == INVERTED
+    assert check_scaling("classic") == UNSCALED
     with pytest.raises(InputError, match='"inverted" or "classic"'):
         check_scaling("none")
 

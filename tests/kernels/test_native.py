@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dropkit.core.masks import ALPHA, INVERTED, SELU_LOWEST, UNSCALED
 from dropkit.kernels import dispatch, reference
 from dropkit.kernels.native import ops
 
@@ -25,8 +26,8 @@ def rate_of(p):
     return torch.tensor(p, dtype=torch.float64)
 
 
-def both(x, mask_shape, p, stream=5, rescale=True, **shard):
-    law = (SEED, rate_of(p), mask_shape, stream, rescale)
+def both(x, mask_shape, p, stream=5, scaling=INVERTED, **shard):
+    law = (SEED, rate_of(p), mask_shape, stream, scaling)
     return dispatch.apply_mask(x, *law, **shard), reference.apply_mask(x, *law, **shard)
 
 
@@ -75,8 +76,25 @@ def test_every_path_gives_the_same_bits():
 def test_it_is_the_reference_at_every_size(dtype, p):
     for size in SIZES:
         x = torch.randn(size, generator=torch.Generator().manual_seed(size)).to(dtype)
-        native, known = both(x, (size,), p)
-        assert torch.equal(native, known)
+        for scaling in (UNSCALED, INVERTED, ALPHA):
+            native, known = both(x, (size,), p, scaling=scaling)
+            assert torch.equal(native, known)
+
+
+@pytest.mark.parametrize("p", [2.0**-40, 2.0**-32, 0.0625, 0.5, 1 - 2.0**-32, 1 - 2.0**-40])
+def test_alpha_scaling_is_the_papers_factor(p):
+    ones = torch.ones(4096, dtype=torch.float64)
+    kept = reference.keep_mask(ones.shape, SEED, rate_of(p), 5)
+    for y in both(ones, ones.shape, p, scaling=ALPHA):
+        realised = round(p * 2**32) / 2**32
+        factor = ((1 - realised) * (1 + realised * SELU_LOWEST**2)) ** -0.5 if realised < 1 else 0.0
+        torch.testing.assert_close(y[kept], torch.full_like(y[kept], factor), rtol=1e-15, atol=0)
+        assert bool((y[~kept] == 0).all())
+
+
+def test_an_unknown_scaling_is_refused():
+    with pytest.raises(RuntimeError, match="scaling is 0"):
+        ops.apply(torch.ones(2), SEED, RATE, (2,), 0, 3)
 
 
 @settings(max_examples=150)
@@ -146,6 +164,17 @@ def test_residual_add_rounds_once(dtype, mask_shape):
     wide = torch.promote_types(dtype, torch.float32)
     known = residual.to(wide) + reference.apply_mask(x.to(wide), SEED, RATE, mask_shape, 3, True)
     assert torch.equal(found, known.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5, 1000), (3, 5, 5000), (2, 5, 7, 7), (1, 1, 40000), (4, 3, 1)])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_a_residual_may_be_one_number_a_row(dtype, shape, p):
+    x, mask_shape = torch.randn(shape).to(dtype), (*shape[:2], *(1,) * (len(shape) - 2))
+    residual = torch.randn(mask_shape).to(dtype)
+    found = dispatch.add_masked(residual.expand(shape), x, SEED, rate_of(p), mask_shape, 3, INVERTED)
+    whole = residual.expand(shape).contiguous()
+    assert torch.equal(found, dispatch.add_masked(whole, x, SEED, rate_of(p), mask_shape, 3, INVERTED))
 
 
 def test_in_place_writes_into_the_input_and_equals_the_copy():

@@ -78,9 +78,11 @@ static void compare(const Kernels& k, const Spec& s, uint64_t n0, int64_t n, dou
         const int64_t step = n / rows, count = rows == 1 ? n : step - step / 3;
         a.assign(a.size(), 0x55);
         b = a;
-        ref.rows[t][add]({keep.data(), 1, rows, count, x.data(), rp, a.data(), step, step, step, s.scale});
-        k.rows[t][add]({keep.data(), 1, rows, count, x.data(), rp, b.data(), step, step, step, s.scale});
-        check(same(d, a, b), k.name, "rows", t, add, n0, n, p);
+        for (int64_t r_inner = 0; r_inner < 2; ++r_inner) {
+          ref.rows[t][add]({keep.data(), 1, rows, count, x.data(), rp, a.data(), step, step, step, r_inner, s.scale});
+          k.rows[t][add]({keep.data(), 1, rows, count, x.data(), rp, b.data(), step, step, step, r_inner, s.scale});
+          check(same(d, a, b), k.name, "rows", t, add, n0, n, p);
+        }
       }
     }
     auto y = x;

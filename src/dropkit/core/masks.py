@@ -11,6 +11,13 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError
 
+UNSCALED, INVERTED, ALPHA = 0, 1, 2
+"""What the kernels multiply kept elements by: nothing; 1 / (1 - p), which keeps the mean; or the factor that keeps variance 1
+where dropped elements take SELU's lowest value (`dropkit.variants.alpha`)."""
+
+SELU_LOWEST = -1.0507009873554805 * 1.6732632423543772
+"""The limit of SELU at minus infinity."""
+
 
 def mask_shape(shape: Sequence[int], share_dims: Iterable[int] = ()) -> tuple[int, ...]:
     """The shape of the mask for data of a shape: size 1 where the mask is shared.
@@ -89,8 +96,8 @@ def check_data(x: Any) -> Tensor:
     return x
 
 
-def check_scaling(scaling: Any) -> bool:
-    """Whether survivors are scaled in training (``"inverted"``) rather than everything in evaluation (``"classic"``).
+def check_scaling(scaling: Any) -> int:
+    """Whether survivors are scaled in training, `INVERTED`, or, at `UNSCALED`, everything in evaluation.
 
     Args:
         scaling: ``"inverted"`` or ``"classic"``.
@@ -100,12 +107,12 @@ def check_scaling(scaling: Any) -> bool:
 
     Example:
         >>> check_scaling("inverted"), check_scaling("classic")
-        (True, False)
+        (1, 0)
     """
     if scaling not in ("inverted", "classic"):
         raise InputError('scaling is "inverted" or "classic"', got=scaling,
                          fix='"inverted" scales survivors in training; "classic" scales all values in evaluation')
-    return bool(scaling == "inverted")
+    return INVERTED if scaling == "inverted" else UNSCALED
 
 
 def compute_dtypes(dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
+from dropkit.core.masks import INVERTED
 from dropkit.core.seeds import draw_seed
 from dropkit.kernels import noise as noises
 from dropkit.kernels import reference
@@ -56,7 +57,7 @@ def backends() -> list[Backend]:
     return [cpu, Backend(accelerator.type, "reference", why)]
 
 
-def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool, *,
+def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int, *,
                global_shape: Sequence[int] | None = None, offsets: Sequence[int] | None = None) -> Tensor:
     """Drop elements of x by the mask contract, with the kernel for its device.
 
@@ -66,7 +67,7 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
         rate: float64 tensor with no dimensions, on the CPU, in [0, 1].
         mask_shape: the mask's shape; as many dimensions as x, each of x's size or 1.
         stream: in [0, 2^60).
-        rescale: whether kept elements are multiplied by ``1 / (1 - rate)``.
+        scaling: what kept elements are multiplied by: `UNSCALED`, `INVERTED` or `ALPHA` of `dropkit.core.masks`.
         global_shape: when x is a shard, the shape of the mask of the whole tensor.
         offsets: where the shard's mask begins in it, one offset a dimension; zeros when omitted.
 
@@ -86,24 +87,24 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
     if global_shape is not None or offsets is not None:
         global_shape, offsets = _check_shard(mask_shape, global_shape, offsets)
     if _is_native(x):
-        return native.apply(x, seed, rate, mask_shape, stream, rescale, global_shape or (), offsets or ())
+        return native.apply(x, seed, rate, mask_shape, stream, scaling, global_shape or (), offsets or ())
     _why()
-    return reference.apply_mask(x, seed, rate, mask_shape, stream, rescale, global_shape=global_shape, offsets=offsets)
+    return reference.apply_mask(x, seed, rate, mask_shape, stream, scaling, global_shape=global_shape, offsets=offsets)
 
 
-def apply_mask_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool) -> Tensor:
+def apply_mask_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int) -> Tensor:
     """Drop elements of x in its own memory and return it; arguments as `apply_mask`'s.
 
     Where x takes part in differentiation, or shares memory with itself, the result is made beside it and copied back.
     """
     alone = is_eager(x) and not (x.requires_grad and torch.is_grad_enabled())
     if alone and _is_native(x) and 0 not in x.stride():
-        return native.apply_inplace(x, seed, rate, mask_shape, stream, rescale)
-    return x.copy_(apply_mask(x, seed, rate, mask_shape, stream, rescale))
+        return native.apply_inplace(x, seed, rate, mask_shape, stream, scaling)
+    return x.copy_(apply_mask(x, seed, rate, mask_shape, stream, scaling))
 
 
 def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int,
-               rescale: bool) -> Tensor:
+               scaling: int) -> Tensor:
     """Return ``residual + apply_mask(x, ...)``; the native kernel does it in one pass, rounding low precision once.
 
     Args:
@@ -113,12 +114,12 @@ def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_sha
         rate: as in `apply_mask`.
         mask_shape: as in `apply_mask`.
         stream: as in `apply_mask`.
-        rescale: as in `apply_mask`.
+        scaling: as in `apply_mask`.
     """
     if _is_native(x):
-        return native.apply_add(residual, x, seed, rate, mask_shape, stream, rescale)
+        return native.apply_add(residual, x, seed, rate, mask_shape, stream, scaling)
     wide = torch.promote_types(x.dtype, torch.float32)  # rounds once, as the native kernel does
-    return (residual.to(wide) + reference.apply_mask(x.to(wide), seed, rate, mask_shape, stream, rescale)).to(x.dtype)
+    return (residual.to(wide) + reference.apply_mask(x.to(wide), seed, rate, mask_shape, stream, scaling)).to(x.dtype)
 
 
 def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0, *,
@@ -225,7 +226,7 @@ def draw_then_apply(x: Tensor, rate: float, generator: torch.Generator | None = 
     small = 0 < x.numel() <= native.STORED_MASK_UP_TO and x.dim() > 0  # no dimensions: the scale would promote the type
     if small and not mask_shape and x.requires_grad and torch.is_grad_enabled():
         return native.with_stored_mask(x, seed, rate)
-    return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), mask_shape or x.shape, 0, True)
+    return native.apply(x, seed, torch.tensor(rate, dtype=torch.float64), mask_shape or x.shape, 0, INVERTED)
 
 
 draw_and_apply = native.one_call() or draw_then_apply

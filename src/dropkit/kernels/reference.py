@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dropkit.core.masks import compute_dtypes
+from dropkit.core.masks import ALPHA, INVERTED, SELU_LOWEST, UNSCALED, compute_dtypes
 from dropkit.core.philox import BUMPS, MASK_BYTES, MULTIPLIERS, ROUNDS, TIE_BREAK, WORD, counter_words, key_words
 from dropkit.core.rates import WHOLE, threshold
 
@@ -85,9 +85,9 @@ def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0,
     return keep
 
 
-def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool, *,
+def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int, *,
                global_shape: Sequence[int] | None = None, offsets: Sequence[int] | None = None) -> Tensor:
-    """Dropped elements become +0 by selection, kept ones are scaled by ``1 / (1 - p)``.
+    """Dropped elements become +0 by selection, kept ones are scaled.
 
     Scaling is done in float32 (float64 for float64 data) and rounded once. Differentiable any number of times, forwards
     and backwards, in x.
@@ -98,7 +98,7 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
         rate: float64 tensor with no dimensions, on the CPU.
         mask_shape: x's shape with size 1 where the mask is shared.
         stream: in [0, 2^60).
-        rescale: whether to scale what is kept.
+        scaling: what kept elements are multiplied by, as in `dropkit.core.masks`.
         global_shape: the shape of the mask of which ``mask_shape`` is a piece.
         offsets: where the piece begins in it.
 
@@ -110,24 +110,30 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
         tensor([0., 0., 2., 2.])
     """
     keep = keep_mask(mask_shape, seed, rate, stream, device=x.device, global_shape=global_shape, offsets=offsets)
-    if rescale:
+    if scaling != UNSCALED:
         compute, factor = compute_dtypes(x.dtype)
-        x = (x.to(compute) * scale(rate).to(factor)).to(x.dtype)
+        x = (x.to(compute) * scale(rate, scaling).to(factor)).to(x.dtype)
     return torch.where(keep if x.is_contiguous() else _laid_out_like(keep, x), x, 0.0)
 
 
-def scale(rate: Tensor) -> Tensor:
-    """What kept elements are multiplied by: the inverse of the exact probability of keeping, or 0 where none is kept.
+def scale(rate: Tensor, scaling: int = INVERTED) -> Tensor:
+    """What kept elements are multiplied by, or 0 where none is kept.
+
+    ``INVERTED``: the inverse of the probability of keeping. ``ALPHA``: ``((1 - p) (1 + p a'^2))^(-1/2)`` with SELU's lowest
+    value a'. The probability is that which the mask realises, a multiple of 2^-32.
 
     Args:
         rate: float64 tensor with no dimensions.
+        scaling: ``INVERTED`` or ``ALPHA``.
 
     Example:
         >>> scale(torch.tensor(0.75, dtype=torch.float64)), scale(torch.tensor(1.0, dtype=torch.float64))
         (tensor(4., dtype=torch.float64), tensor(0., dtype=torch.float64))
     """
     kept = WHOLE - torch.floor(rate * WHOLE + 0.5)
-    return torch.where(kept > 0, WHOLE / kept, 0.0)
+    keep = kept / WHOLE
+    factor = 1 / (keep * (1 + (1 - keep) * SELU_LOWEST**2)).sqrt() if scaling == ALPHA else WHOLE / kept
+    return torch.where(kept > 0, factor, 0.0)
 
 
 # An operator, not a plain function: compilers, exporters, fake tensors and vmap then take the mask as one opaque step,

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import compute_dtypes, mask_shape
+from dropkit.core.masks import ALPHA, SELU_LOWEST, compute_dtypes
+from dropkit.core.rates import WHOLE, threshold
 from dropkit.core.streams import site_key
-from dropkit.kernels.dispatch import apply_mask
-from dropkit.variants.channel import DimensionError, _all_but_channel, _check_channel_dim
+from dropkit.kernels.dispatch import add_masked, apply_mask
+from dropkit.variants.channel import DimensionError, _check_channel_dim
 from dropkit.variants.draw import acting_rate
 from dropkit.variants.site import DropoutSite
-
-SELU_ALPHA = 1.6732632423543772
-SELU_SCALE = 1.0507009873554805
-LOWEST = -SELU_SCALE * SELU_ALPHA
-"""The limit of SELU at minus infinity, which dropped elements take."""
 
 
 def alpha_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *,
@@ -69,7 +65,7 @@ def alpha_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inp
         Klambauer, Unterthiner, Mayr, Hochreiter: "Self-normalizing neural networks", NIPS 2017. The paper's q is the
         probability of keeping; here p = 1 - q.
     """
-    return _alpha(x, p, training, inplace, lambda: (), generator, stream)
+    return _alpha(x, p, training, inplace, None, generator, stream)
 
 
 def feature_alpha_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: bool = False, *,
@@ -123,7 +119,7 @@ def feature_alpha_dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = T
         raise DimensionError("feature_alpha_dropout takes inputs of at least 2 dimensions (N, C, ...)", got=tuple(x.shape),
                              fix="Use alpha_dropout for data without channels")
     _check_channel_dim(channel_dim)
-    return _alpha(x, p, training, inplace, lambda: _all_but_channel(x.dim(), channel_dim, batched=True), generator, stream)
+    return _alpha(x, p, training, inplace, channel_dim, generator, stream)
 
 
 class AlphaDropout(DropoutSite):
@@ -189,37 +185,38 @@ class FeatureAlphaDropout(DropoutSite):
                                      stream=self.stream)
 
 
-def _alpha(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Callable[[], Sequence[int]],
+def _alpha(x: Tensor, p: float | Tensor, training: bool, inplace: bool, channel_dim: int | None,
            generator: torch.Generator | None, stream: str | None) -> Tensor:
-    """Drop and restore: ``y = a * ((x - a') * m) + (a * a' + b)``, of which only the selection saves anything."""
+    """Drop and restore: ``y = a * ((x - a') * m) + (a * a' + b)``, where the kernel selects and multiplies by a."""
     rate = acting_rate(p, training, generator, stream)
     if rate is None:
         return x
     if not x.is_floating_point():
         raise InputError("alpha dropout acts on real floating-point data", got=x.dtype, fix="Convert the data, as in x.float()")
-    shape, (seed, number) = mask_shape(x.shape, share_dims()), site_key(stream, generator)
-    lowest, a, offset = _affine(rate)
-
-    def select(values: Tensor) -> Tensor:
-        return apply_mask(values, seed, rate, shape, number, False).mul_(a)
-
-    wide = x.to(compute_dtypes(x.dtype)[0])
-    if shape == x.shape:
-        y = select(wide - lowest).add_(offset)
-    else:  # what does not depend on x is as small as the mask: a pass less over the data
-        y = select(wide).add_(select(wide.new_zeros(shape) - lowest).add_(offset))
+    (seed, number), (lowest, offset) = site_key(stream, generator), _affine(rate)
+    wide, shape = x.to(compute_dtypes(x.dtype)[0]), x.shape
+    if channel_dim is None:
+        y = apply_mask(wide - lowest, seed, rate, shape, number, ALPHA).add_(offset)
+    else:  # what does not depend on x is as small as the mask, so that one pass over the data does it
+        shape = torch.Size(size if dim in (0, channel_dim % x.dim()) else 1 for dim, size in enumerate(x.shape))
+        rest = apply_mask(wide.new_zeros(shape) - lowest, seed, rate, shape, number, ALPHA).add_(offset)
+        y = add_masked(rest.expand_as(wide), wide, seed, rate, shape, number, ALPHA)
     y = y.to(x.dtype)
     return x.copy_(y) if inplace else y
 
 
-def _affine(rate: Tensor) -> tuple[Any, Any, Any]:
-    """The value a', the factor a and ``a * a' + b``; tensors while compiling, where no rate may be burnt in.
+def _affine(rate: Tensor) -> tuple[Any, Any]:
+    """The value a' and ``a * a' + b``; tensors while compiling, where no rate may be burnt in.
 
-    At a rate of 1 the last two are 0, and at 0, which only compiled code gets here, the step is the identity to the bit.
+    The rate is that which the mask realises, as in the factor a. At 1 the second is 0, and at 0 the step is the identity.
     """
     root: Callable[[Any], Any]
-    p, root = (rate, torch.sqrt) if torch.compiler.is_compiling() else (float(rate), math.sqrt)
+    p: Any
+    if torch.compiler.is_compiling():
+        p, root = torch.floor(rate * WHOLE + 0.5) / WHOLE, torch.sqrt
+    else:
+        p, root = threshold(float(rate)) / WHOLE, math.sqrt
     q: Any = 1 - p
-    lowest = (p != 0) * LOWEST
-    a = (q != 0) / root((q + (q == 0)) * (1 + p * LOWEST**2))
-    return lowest, a, a * lowest * q
+    lowest = (p != 0) * SELU_LOWEST
+    a = (q != 0) / root((q + (q == 0)) * (1 + p * SELU_LOWEST**2))
+    return lowest, a * lowest * q

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import check_data
+from dropkit.core.masks import UNSCALED, check_data
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
 from dropkit.variants.site import RateSite
 
@@ -91,7 +91,7 @@ def denoising_mask(x: Tensor, p: float | Tensor = 0.25, training: bool = True, *
             acting_rate(p, training, generator, stream)  # two draws count as two uses, at rate 0 too
         return (x, torch.zeros_like(x, dtype=torch.bool)) if return_mask else x
     if noise == "mask" and value == 0 and not return_mask:
-        return draw_masked(check_data(x), rate, x.shape, generator, stream, rescale=False)
+        return draw_masked(check_data(x), rate, x.shape, generator, stream, scaling=UNSCALED)
     chosen = draw_keep(check_data(x).shape, rate, generator, stream, device=x.device).logical_not()
     y = x.masked_fill(chosen, value) if limits is None else _salt_and_pepper(x, chosen, limits, generator, stream)
     return (y, chosen) if return_mask else y

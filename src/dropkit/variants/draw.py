@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dropkit.core.masks import INVERTED
 from dropkit.core.rates import check_rate
 from dropkit.core.streams import site_key, skip_site
 from dropkit.kernels.dispatch import apply_mask, apply_noise, keep_mask, noise
@@ -51,7 +52,7 @@ def acting_rate(p: float | Tensor, training: bool, generator: torch.Generator | 
 
 
 def draw_masked(x: Tensor, rate: Tensor, mask_shape: Sequence[int], generator: torch.Generator | None = None,
-                stream: str | None = None, *, rescale: bool = True) -> Tensor:
+                stream: str | None = None, *, scaling: int = INVERTED) -> Tensor:
     """Zero elements of x with the site's next mask; see `dropkit.kernels.dispatch.apply_mask`.
 
     Args:
@@ -60,14 +61,14 @@ def draw_masked(x: Tensor, rate: Tensor, mask_shape: Sequence[int], generator: t
         mask_shape: x's shape with size 1 where the mask is shared.
         generator: the caller's.
         stream: the site's name.
-        rescale: whether kept elements are multiplied by ``1 / (1 - rate)``.
+        scaling: what kept elements are multiplied by, as in `dropkit.core.masks`.
 
     Example:
         >>> draw_masked(torch.ones(2), torch.tensor(1.0, dtype=torch.float64), (2,))
         tensor([0., 0.])
     """
     seed, number = site_key(stream, generator)
-    return apply_mask(x, seed, rate, mask_shape, number, rescale)
+    return apply_mask(x, seed, rate, mask_shape, number, scaling)
 
 
 def draw_keep(shape: Sequence[int], rate: Tensor, generator: torch.Generator | None = None, stream: str | None = None, *,

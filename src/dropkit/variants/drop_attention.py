@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.core.masks import check_dims, compute_dtypes
+from dropkit.core.masks import UNSCALED, check_dims, compute_dtypes
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
 from dropkit.variants.drop_key import key_mask_shape
 from dropkit.variants.site import RateSite
@@ -79,7 +79,7 @@ def drop_attention(weights: Tensor, p: float | Tensor = 0.1, training: bool = Tr
     shape = key_mask_shape(weights, share_dims)
     x = weights.to(compute_dtypes(weights.dtype)[0])
     if window == 1:
-        kept = draw_masked(x, rate, shape, generator, stream, rescale=False)
+        kept = draw_masked(x, rate, shape, generator, stream, scaling=UNSCALED)
     else:
         kept = torch.where(_draw_windows(shape, rate, window, generator, stream, x.device), x, 0)
     return _normalised(kept, x).to(weights.dtype)

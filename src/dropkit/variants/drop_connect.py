@@ -74,10 +74,10 @@ def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None = None, p: float
     if rate is None:
         return apply_layer(x, weight, bias, geometry)
     if per == "batch" or x.dim() <= 1 + geometry.spatial:
-        dropped = draw_masked(weight, rate, weight.shape, generator, stream, rescale=inverted)
+        dropped = draw_masked(weight, rate, weight.shape, generator, stream, scaling=inverted)
         return apply_layer(x, dropped, bias, geometry)
     many = weight.expand(x.shape[0], *weight.shape)
-    dropped = draw_masked(many, rate, many.shape, generator, stream, rescale=inverted)
+    dropped = draw_masked(many, rate, many.shape, generator, stream, scaling=inverted)
     return _apply_each(x, dropped, bias, geometry)
 
 
@@ -163,7 +163,7 @@ def _check(per: Any, inference: Any) -> None:
                          fix="For Monte-Carlo inference leave the module in training mode and average")
 
 
-def _evaluated(x: Tensor, weight: Tensor, bias: Tensor | None, p: float | Tensor, inverted: bool, inference: str,
+def _evaluated(x: Tensor, weight: Tensor, bias: Tensor | None, p: float | Tensor, inverted: int, inference: str,
                geometry: Geometry, generator: torch.Generator | None, stream: str | None) -> Tensor:
     if inference == "mean" and inverted:
         return apply_layer(x, weight, bias, geometry)
@@ -176,7 +176,7 @@ def _evaluated(x: Tensor, weight: Tensor, bias: Tensor | None, p: float | Tensor
     return (mean + spread * noise).to(x.dtype)
 
 
-def _factors(p: float | Tensor, inverted: bool) -> tuple[Tensor, Tensor]:
+def _factors(p: float | Tensor, inverted: int) -> tuple[Tensor, Tensor]:
     """By how much the mean of ``W x`` and the sum of ``W^2 x^2`` are multiplied: mean and variance of a mask's entry."""
     traced = isinstance(p, Tensor) and torch.compiler.is_compiling()
     rate = p if isinstance(p, Tensor) and traced else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")

@@ -135,7 +135,7 @@ class DropGrad(RateSite):
     def _dropped(self, grad: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return grad
-        return apply_mask(grad, draw_seed(), self.rate, grad.shape, 0, self.rescale)
+        return apply_mask(grad, draw_seed(), self.rate, grad.shape, 0, int(self.rescale))
 
 
 class _ForwardKey:
@@ -154,7 +154,7 @@ class _ForwardKey:
         if self.key is None:
             return grad
         rate, seed, number = self.key
-        return apply_mask(grad, seed, rate, grad.shape, stream_number(f"{number}/{index}"), self.drop.rescale)
+        return apply_mask(grad, seed, rate, grad.shape, stream_number(f"{number}/{index}"), int(self.drop.rescale))
 
 
 class _MaskedGradient(torch.autograd.Function):
@@ -174,7 +174,7 @@ class _MaskedGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         seed, rate = ctx.saved_tensors
-        return apply_mask(grads[0], seed, rate, grads[0].shape, ctx.stream, ctx.rescale), None, None, None, None
+        return apply_mask(grads[0], seed, rate, grads[0].shape, ctx.stream, int(ctx.rescale)), None, None, None, None
 
 
 class _WithForwardMode(_MaskedGradient):

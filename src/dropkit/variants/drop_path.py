@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.masks import check_data, check_scaling, mask_shape
+from dropkit.core.masks import INVERTED, check_data, check_scaling, mask_shape
 from dropkit.core.rates import check_rate
 from dropkit.core.streams import site_key
 from dropkit.kernels.dispatch import add_masked
@@ -110,7 +110,7 @@ def drop_path_add(x: Tensor, residual: Tensor, p: float | Tensor = 0.1, training
         return residual + x
     shape = mask_shape(check_data(x).shape, shared)
     seed, number = site_key(stream, generator)
-    return add_masked(residual, x, seed, rate, shape, number, True)
+    return add_masked(residual, x, seed, rate, shape, number, INVERTED)
 
 
 class DropPath(RateSite):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.masks import check_data, check_dims, check_scaling, compute_dtypes, mask_shape
+from dropkit.core.masks import INVERTED, check_data, check_dims, check_scaling, compute_dtypes, mask_shape
 from dropkit.core.rates import check_rate
 from dropkit.core.streams import is_free, site_key, skip_site
 from dropkit.kernels.dispatch import add_masked, apply_mask, apply_mask_inplace, can_draw, draw_and_apply
@@ -127,7 +127,7 @@ def dropout_add(x: Tensor, residual: Tensor, p: float = 0.5, training: bool = Tr
         return residual + x
     seed, number = site_key(stream, generator)
     drop = torch.tensor(rate, dtype=torch.float64, device="cpu")
-    return add_masked(residual, check_data(x), seed, drop, x.shape, number, True)
+    return add_masked(residual, check_data(x), seed, drop, x.shape, number, INVERTED)
 
 
 class Dropout(DropoutSite):
@@ -170,7 +170,7 @@ class Dropout(DropoutSite):
                        scaling=self.scaling, stream=self.stream)
 
 
-def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Iterable[int], inverted: bool,
+def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Iterable[int], inverted: int,
             generator: torch.Generator | None, stream: str | None) -> Tensor:
     """Drop while a compiler traces: the rate stays a tensor, so that changing it recompiles nothing, not even to 0."""
     if not training and inverted:

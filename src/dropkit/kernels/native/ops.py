@@ -19,29 +19,29 @@ STORED_MASK_UP_TO = 1024
 _ops = torch.ops.dropkit
 
 
-def apply(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool,
+def apply(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int,
           global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
     """Drop elements of x; see `dropkit.kernels.dispatch.apply_mask`, whose arguments these are.
 
     For the backward pass seed and rate are saved, 16 bytes, and the mask is made again.
     """
-    y: Tensor = _ops.apply.default(x, seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+    y: Tensor = _ops.apply.default(x, seed, rate, mask_shape, stream, scaling, global_shape, offsets)
     return y
 
 
-def apply_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, rescale: bool,
+def apply_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int,
                   global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
     """Drop elements of x in its own memory and return it; x needs no gradient."""
-    _ops.apply_.default(x, seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+    _ops.apply_.default(x, seed, rate, mask_shape, stream, scaling, global_shape, offsets)
     # The stable ABI has no such call; without it autograd would not notice that a value saved elsewhere is no longer there.
     torch.autograd.graph.increment_version(x)
     return x
 
 
 def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int,
-              rescale: bool) -> Tensor:
+              scaling: int) -> Tensor:
     """Return ``residual + apply(x)`` in one pass over memory, rounded once."""
-    y: Tensor = _ops.apply_add.default(residual, x, seed, rate, mask_shape, stream, rescale, (), ())
+    y: Tensor = _ops.apply_add.default(residual, x, seed, rate, mask_shape, stream, scaling, (), ())
     return y
 
 
@@ -132,14 +132,14 @@ def _front(tensor: Tensor, dim: int | None, size: int) -> Tensor:
 def _batched(op: Any, count: int, info: Any, dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Tensor, int]:
     """Call ``op``, whose first ``count`` arguments are data, on a batch; batched seeds and rates get masks of their own."""
     data = [_front(x, dim, info.batch_size) for x, dim in zip(args[:count], dims[:count], strict=True)]
-    seed, rate, shape, stream, rescale, whole, offsets = args[count:]
+    seed, rate, shape, stream, scaling, whole, offsets = args[count:]
     if dims[count] is None and dims[count + 1] is None:  # one mask for all: a new dimension along which it is shared
         whole = [1, *whole] if len(whole) else []
-        return op(*data, seed, rate, [1, *shape], stream, rescale, whole, [0, *offsets] if len(offsets) else []), 0
+        return op(*data, seed, rate, [1, *shape], stream, scaling, whole, [0, *offsets] if len(offsets) else []), 0
     seeds = _front(seed, dims[count], info.batch_size).unbind()
     rates = _front(rate, dims[count + 1], info.batch_size).unbind()
     rows = zip(*(x.unbind() for x in data), seeds, rates, strict=True)
-    return torch.stack([op(*row, shape, stream, rescale, whole, offsets) for row in rows]), 0
+    return torch.stack([op(*row, shape, stream, scaling, whole, offsets) for row in rows]), 0
 
 
 def _batched_apply(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:

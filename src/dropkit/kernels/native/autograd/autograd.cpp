@@ -21,8 +21,10 @@ using at::Tensor;
 using Shape = c10::SymIntArrayRef;
 using torch::autograd::variable_list;
 
-using Apply = Tensor(const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, bool, Shape, Shape);
-using ApplyAdd = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, bool, Shape, Shape);
+constexpr int64_t kInverted = 1;  // as in csrc/philox.h
+
+using Apply = Tensor(const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, int64_t, Shape, Shape);
+using ApplyAdd = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Shape, int64_t, int64_t, Shape, Shape);
 
 using ApplyNoise = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, Shape, int64_t, Shape, Shape);
 
@@ -46,12 +48,11 @@ const c10::TypedOperatorHandle<ApplyNoise>& apply_noise_op() {
 struct Law {
   torch::autograd::SavedVariable seed, rate;
   std::vector<c10::SymInt> mask_shape, global_shape, offsets;
-  int64_t stream;
-  bool rescale;
+  int64_t stream, scaling;
 
   // The operator is linear in x: its derivative is itself, applied to the gradient.
   Tensor operator()(const Tensor& grad) const {
-    return apply_op().call(grad, seed.unpack(), rate.unpack(), mask_shape, stream, rescale, global_shape, offsets);
+    return apply_op().call(grad, seed.unpack(), rate.unpack(), mask_shape, stream, scaling, global_shape, offsets);
   }
   void release() {
     seed.reset_data();
@@ -105,46 +106,46 @@ auto make_node() {
 }
 
 Tensor apply(c10::DispatchKeySet keys, const Tensor& x, const Tensor& seed, const Tensor& rate, Shape mask_shape,
-             int64_t stream, bool rescale, Shape global_shape, Shape offsets) {
+             int64_t stream, int64_t scaling, Shape global_shape, Shape offsets) {
   decltype(make_node<DropkitApplyBackward>()) node;
   if (torch::autograd::compute_requires_grad(x)) {
     node = make_node<DropkitApplyBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(x));
-    node->law = {{seed, false}, {rate, false}, mask_shape.vec(), global_shape.vec(), offsets.vec(), stream, rescale};
+    node->law = {{seed, false}, {rate, false}, mask_shape.vec(), global_shape.vec(), offsets.vec(), stream, scaling};
   }
   Tensor y;
   {
     at::AutoDispatchBelowADInplaceOrView below;
-    y = apply_op().redispatch(keys & c10::after_autograd_keyset, x, seed, rate, mask_shape, stream, rescale,
+    y = apply_op().redispatch(keys & c10::after_autograd_keyset, x, seed, rate, mask_shape, stream, scaling,
                               global_shape, offsets);
   }
   if (node) torch::autograd::set_history(y, node);
   if (torch::autograd::isFwGradDefined(x)) {
-    y._set_fw_grad(apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets), 0,
+    y._set_fw_grad(apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, scaling, global_shape, offsets), 0,
                    false);
   }
   return y;
 }
 
 Tensor apply_add(c10::DispatchKeySet keys, const Tensor& residual, const Tensor& x, const Tensor& seed,
-                 const Tensor& rate, Shape mask_shape, int64_t stream, bool rescale, Shape global_shape,
+                 const Tensor& rate, Shape mask_shape, int64_t stream, int64_t scaling, Shape global_shape,
                  Shape offsets) {
   decltype(make_node<DropkitApplyAddBackward>()) node;
   if (torch::autograd::compute_requires_grad(residual, x)) {
     node = make_node<DropkitApplyAddBackward>();
     node->set_next_edges(torch::autograd::collect_next_edges(residual, x));
-    node->law = {{seed, false}, {rate, false}, mask_shape.vec(), global_shape.vec(), offsets.vec(), stream, rescale};
+    node->law = {{seed, false}, {rate, false}, mask_shape.vec(), global_shape.vec(), offsets.vec(), stream, scaling};
   }
   Tensor y;
   {
     at::AutoDispatchBelowADInplaceOrView below;
     y = apply_add_op().redispatch(keys & c10::after_autograd_keyset, residual, x, seed, rate, mask_shape, stream,
-                                  rescale, global_shape, offsets);
+                                  scaling, global_shape, offsets);
   }
   if (node) torch::autograd::set_history(y, node);
   const bool moves = torch::autograd::isFwGradDefined(x), rests = torch::autograd::isFwGradDefined(residual);
   if (moves || rests) {
-    Tensor t = moves ? apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, rescale, global_shape, offsets)
+    Tensor t = moves ? apply_op().call(x._fw_grad(0), seed, rate, mask_shape, stream, scaling, global_shape, offsets)
                      : Tensor();
     if (rests) t = moves ? t + residual._fw_grad(0) : residual._fw_grad(0);
     y._set_fw_grad(t, 0, false);
@@ -190,7 +191,7 @@ Tensor draw_and_apply(const Tensor& x, double rate, std::optional<at::Generator>
     p = at::empty({}, at::kDouble);
     *p.mutable_data_ptr<double>() = rate;
   }
-  return apply_op().call(x, seed, p, mask_shape.empty() ? x.sym_sizes() : mask_shape, 0, true, {}, {});
+  return apply_op().call(x, seed, p, mask_shape.empty() ? x.sym_sizes() : mask_shape, 0, kInverted, {}, {});
 }
 
 }  // namespace

@@ -52,11 +52,13 @@ double number_of(const Tensor& number, const char* name) {
   return *static_cast<const double*>(number.const_data_ptr());
 }
 
-Spec spec_of(const Tensor& seed, const Tensor& rate, int64_t stream, bool rescale) {
+Spec spec_of(const Tensor& seed, const Tensor& rate, int64_t stream, int64_t scaling) {
   const uint64_t key = seed_of(seed, stream);
   const double p = number_of(rate, "rate");
   STD_TORCH_CHECK(p >= 0 && p <= 1, "dropkit: rate lies in [0, 1]; got ", p);
-  return make_spec(key, static_cast<uint64_t>(stream), p, rescale);
+  STD_TORCH_CHECK(scaling >= kUnscaled && scaling <= kAlpha,
+                  "dropkit: scaling is 0 (none), 1 (inverted) or 2 (alpha); got ", scaling);
+  return make_spec(key, static_cast<uint64_t>(stream), p, scaling);
 }
 
 Spec noise_spec_of(const Tensor& seed, int64_t stream, int64_t law) {
@@ -222,8 +224,8 @@ Tensor result_like(const Tensor& x) {
 }
 
 Tensor apply(const Tensor& x, const Tensor& seed, const Tensor& rate, const Ints& mask_shape, int64_t stream,
-             bool rescale, const Ints& global_shape, const Ints& offsets) {
-  const Spec spec = spec_of(seed, rate, stream, rescale);
+             int64_t scaling, const Ints& global_shape, const Ints& offsets) {
+  const Spec spec = spec_of(seed, rate, stream, scaling);
   STD_TORCH_CHECK(static_cast<int64_t>(mask_shape.size()) == x.dim(),
                   "dropkit: mask_shape has as many dimensions as x");
   const Tensor y = result_like(x);
@@ -232,8 +234,8 @@ Tensor apply(const Tensor& x, const Tensor& seed, const Tensor& rate, const Ints
 }
 
 void apply_inplace(Tensor x, const Tensor& seed, const Tensor& rate, const Ints& mask_shape, int64_t stream,
-                   bool rescale, const Ints& global_shape, const Ints& offsets) {
-  const Spec spec = spec_of(seed, rate, stream, rescale);
+                   int64_t scaling, const Ints& global_shape, const Ints& offsets) {
+  const Spec spec = spec_of(seed, rate, stream, scaling);
   STD_TORCH_CHECK(static_cast<int64_t>(mask_shape.size()) == x.dim(),
                   "dropkit: mask_shape has as many dimensions as x");
   for (int64_t d = 0; d < x.dim(); ++d) {
@@ -244,8 +246,8 @@ void apply_inplace(Tensor x, const Tensor& seed, const Tensor& rate, const Ints&
 }
 
 Tensor apply_add(const Tensor& residual, const Tensor& x, const Tensor& seed, const Tensor& rate,
-                 const Ints& mask_shape, int64_t stream, bool rescale, const Ints& global_shape, const Ints& offsets) {
-  const Spec spec = spec_of(seed, rate, stream, rescale);
+                 const Ints& mask_shape, int64_t stream, int64_t scaling, const Ints& global_shape, const Ints& offsets) {
+  const Spec spec = spec_of(seed, rate, stream, scaling);
   STD_TORCH_CHECK(static_cast<int64_t>(mask_shape.size()) == x.dim(),
                   "dropkit: mask_shape has as many dimensions as x");
   bool alike = residual.dim() == x.dim() && dtype_of(residual) == dtype_of(x) && residual.is_cpu();
@@ -258,7 +260,7 @@ Tensor apply_add(const Tensor& residual, const Tensor& x, const Tensor& seed, co
 
 Tensor keep_mask(const Tensor& seed, const Tensor& rate, const Ints& mask_shape, int64_t stream,
                  const Ints& global_shape, const Ints& offsets) {
-  return make_keep_mask(spec_of(seed, rate, stream, true), mask_shape, global_shape, offsets);
+  return make_keep_mask(spec_of(seed, rate, stream, kUnscaled), mask_shape, global_shape, offsets);
 }
 
 Tensor noise(const Tensor& seed, const Ints& shape, int64_t stream, int64_t law, const Ints& global_shape,
@@ -297,9 +299,9 @@ Tensor make_keep_mask(const Spec& spec, const Ints& mask_shape, const Ints& glob
 #define SHARD_ARGS "SymInt[] global_shape, SymInt[] offsets"
 
 STABLE_TORCH_LIBRARY(dropkit, m) {
-  m.def("apply(Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
-  m.def("apply_(Tensor(a!) x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> ()");
-  m.def("apply_add(Tensor residual, Tensor x, " MASK_ARGS "bool rescale, " SHARD_ARGS ") -> Tensor");
+  m.def("apply(Tensor x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> Tensor");
+  m.def("apply_(Tensor(a!) x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> ()");
+  m.def("apply_add(Tensor residual, Tensor x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> Tensor");
   m.def("noise(Tensor seed, SymInt[] shape, int stream, int law, SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor");
   m.def("apply_noise(Tensor x, Tensor seed, Tensor strength, int law, SymInt[] mask_shape, int stream, " SHARD_ARGS
         ") -> Tensor");

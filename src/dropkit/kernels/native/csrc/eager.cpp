@@ -39,7 +39,7 @@ Tensor where(const Tensor& keep, const Tensor& x, const Tensor& otherwise) {
 
 Tensor with_stored_mask(const Tensor& x, double rate, const Tensor& seed) {
   const auto sizes = x.sizes();
-  const Spec spec = make_spec(*static_cast<const uint64_t*>(seed.const_data_ptr()), 0, rate, true);
+  const Spec spec = make_spec(*static_cast<const uint64_t*>(seed.const_data_ptr()), 0, rate, kInverted);
   const Tensor keep = make_keep_mask(spec, Ints(sizes.begin(), sizes.end()), {}, {});
   int32_t dtype;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));

@@ -36,6 +36,7 @@ struct Runner {
   void* y(const Place& at) const { return static_cast<char*>(p.y) + at.y * width; }
   const Dim& inner() const { return p.dim[p.dims - 1]; }
   bool unit() const { return inner().x == 1 && inner().y == 1 && (!add || inner().r == 1); }
+  bool row() const { return unit() || (inner().x == 1 && inner().y == 1 && inner().r == 0); }  // as `rows` takes it
 
   void apply(Place at, int64_t count) const {
     while (count > 0) {
@@ -76,10 +77,11 @@ struct Runner {
     }
   }
 
-  // `rows` unit-stride rows along dimension `d`, with one flag each.
+  // `rows` rows along dimension `d`, with one flag each, where `row()` holds.
   void uniform_rows(const Place& at, const Dim& d, int64_t rows, int64_t count, const uint8_t* keep,
                     int64_t keep_step) const {
-    k.rows[p.dtype][add]({keep, keep_step, rows, count, x(at), r(at), y(at), d.x, d.r, d.y, p.spec.scale});
+    k.rows[p.dtype][add]({keep, keep_step, rows, count, x(at), r(at), y(at), d.x, d.r, d.y, inner().r,
+                          p.spec.scale});
   }
 
   // A run along the last dimension all of whose elements share a fate.
@@ -91,7 +93,7 @@ struct Runner {
     } else {
       uint8_t bytes[1024];
       std::memset(bytes, keep, sizeof bytes);
-      if (unit()) return uniform_rows(at, inner(), 1, count, bytes, 0);
+      if (row()) return uniform_rows(at, inner(), 1, count, bytes, 0);
       for (int64_t i = 0, m; i < count; i += m) {
         m = std::min<int64_t>(count - i, sizeof bytes);
         select(at, m, bytes);
@@ -157,7 +159,7 @@ void one_row(const Runner& run, Place at, int64_t columns) {
 void table_piece(const Runner& run, const Place& at, int64_t rows, int64_t columns) {
   const Dim& inner = run.inner();
   const Dim outer = run.p.dims > 1 ? run.p.dim[run.p.dims - 2] : Dim{1, 0, 0, 0, 0, 0};
-  const bool flags = run.p.table && inner.table == 0 && run.unit();  // one flag a row
+  const bool flags = run.p.table && inner.table == 0 && run.row();  // one flag a row
   if (run.p.table && columns == inner.size && rows > 1 && inner.size <= (flags ? 63 : 256) && joined(run, outer)) {
     return short_rows(run, at, outer, rows);
   }

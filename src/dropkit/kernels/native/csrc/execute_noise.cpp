@@ -42,7 +42,7 @@ struct Runner {
   void shared(const Place& at, int64_t count, float e) const {
     static constexpr uint8_t kKept = 1;
     const double factor = p.dtype == kFloat64 ? noise.strength * e + 1 : float(noise.strength) * e + 1.0f;
-    k.rows[p.dtype][0]({&kKept, 0, 1, count, x(at), nullptr, y(at), 0, 0, 0, factor});
+    k.rows[p.dtype][0]({&kKept, 0, 1, count, x(at), nullptr, y(at), 0, 0, 0, 1, factor});
   }
 
   // A run along the last dimension with its noise.

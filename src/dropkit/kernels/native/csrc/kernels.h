@@ -24,13 +24,13 @@ using ApplyFn = void (*)(const Spec&, uint64_t n0, int64_t count, const void* x,
 // y[i] = keep[i] ? x[i] * scale : 0.
 using SelectFn = void (*)(const uint8_t* keep, int64_t count, const void* x, const void* r, void* y, double scale);
 // Rows whose elements share a fate: y[i] = keep[row * keep_step] ? x[i] * scale : 0. Steps count elements. No branch
-// depends on a flag.
+// depends on a flag. With `r_inner` 0 a row's residual is one number, which stands at its start.
 struct Rows {
   const uint8_t* keep;
   int64_t keep_step, rows, count;
   const void *x, *r;
   void* y;
-  int64_t x_step, r_step, y_step;
+  int64_t x_step, r_step, y_step, r_inner;
   double scale;
 };
 using RowsFn = void (*)(const Rows&);

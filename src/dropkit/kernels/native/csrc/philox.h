@@ -1,6 +1,7 @@
 // The mask contract, version 1, in portable C++: Philox4x32-10 with the published constants, and what one element's
 // fate is. Everything else in this folder is this file made fast.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 namespace dropkit {
@@ -39,8 +40,22 @@ struct Spec {
   double scale;  // multiplier of kept elements, before rounding to the compute type
 };
 
+// What kept elements are multiplied by: nothing, what keeps the mean, or what keeps variance 1 after SELU, whose lowest
+// value dropped elements take (dropkit/variants/alpha.py).
+enum Scaling : int64_t { kUnscaled, kInverted, kAlpha };
+
+// t32: the rate out of 2^32, as the mask realises it.
+inline double scale_of(int64_t scaling, uint64_t t32) {
+  constexpr double kWhole = 4294967296.0, kLowest = -1.0507009873554805 * 1.6732632423543772;
+  if (scaling == kUnscaled) return 1.0;
+  if (t32 >> 32) return 0.0;
+  const double rate = double(t32) / kWhole;
+  if (scaling == kAlpha) return 1.0 / std::sqrt((1.0 - rate) * (1.0 + rate * (kLowest * kLowest)));
+  return kWhole / double((uint64_t(1) << 32) - t32);
+}
+
 // `rate` must lie in [0, 1].
-inline Spec make_spec(uint64_t seed, uint64_t stream, double rate, bool rescale) {
+inline Spec make_spec(uint64_t seed, uint64_t stream, double rate, int64_t scaling) {
   const uint64_t t32 = static_cast<uint64_t>(rate * 4294967296.0 + 0.5);
   const uint32_t t8 = static_cast<uint32_t>(t32 >> 24), t24 = static_cast<uint32_t>(t32 & 0xFFFFFFu);
   Spec s{};
@@ -53,7 +68,7 @@ inline Spec make_spec(uint64_t seed, uint64_t stream, double rate, bool rescale)
   s.limit = static_cast<uint8_t>(
       s.refine ? t8 : t8 - 1);  // t8 is 0 or 256 without refinement only where mode says all or none
   s.mode = t32 == 0 ? Mode::kKeepAll : t32 >> 32 ? Mode::kDropAll : Mode::kRandom;
-  s.scale = !rescale ? 1.0 : s.mode == Mode::kDropAll ? 0.0 : 4294967296.0 / double((uint64_t(1) << 32) - t32);
+  s.scale = scale_of(scaling, t32);
   return s;
 }
 

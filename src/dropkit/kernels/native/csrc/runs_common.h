@@ -31,7 +31,7 @@ inline void rows_scalar(const Rows& a) {
             *r = ADD ? static_cast<const T*>(a.r) + j * a.r_step : nullptr;
     T* y = static_cast<T*>(a.y) + j * a.y_step;
     for (int64_t i = 0; i < a.count; ++i)
-      put<T, ADD>(a.keep[j * a.keep_step] != 0, x + i, ADD ? r + i : nullptr, y + i, s);
+      put<T, ADD>(a.keep[j * a.keep_step] != 0, x + i, ADD ? r + i * a.r_inner : nullptr, y + i, s);
   }
 }
 

@@ -9,6 +9,8 @@
 // mispredicted one would throw away all the work in flight. A tie that turns out dropped is overwritten while its line
 // is still in the nearest cache.
 #pragma once
+#include <algorithm>
+
 #include "noise_loops.h"
 #include "runs_common.h"
 
@@ -182,15 +184,20 @@ DROPKIT_FN void rows(const Rows& a) {
   static constexpr uint8_t kBytes[2][64] = {
       {0}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
             1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}};
+  using T = typename V::T;
   auto d = sink_of<V, ADD, true>(a.x, a.r, a.y, a.scale);
+  alignas(64) T same[64];
   for (int64_t j = 0; j < a.rows; ++j) {
     const uint8_t* bytes = kBytes[a.keep[j * a.keep_step] != 0];
     const Isa::Keep keep = Isa::load_bytes(bytes);
+    if (ADD && a.r_inner == 0) std::fill_n(same, 64, *d.r);
+    const T* r = ADD && a.r_inner == 0 ? same : d.r;
     int64_t i = 0;
-    for (; i + 64 <= a.count; i += 64) DataSink<V, ADD, true>::word(d, i, keep);
+    for (; i + 64 <= a.count; i += 64)
+      V::template word<ADD, true>(d.x + i, ADD ? r + i * a.r_inner : nullptr, d.y + i, keep, d.scale);
     if (i < a.count)
-      V::template part<ADD>(d.x + i, ADD ? d.r + i : nullptr, d.y + i, keep, bytes, static_cast<int>(a.count - i),
-                            d.scale);
+      V::template part<ADD>(d.x + i, ADD ? r + i * a.r_inner : nullptr, d.y + i, keep, bytes,
+                            static_cast<int>(a.count - i), d.scale);
     d.x += a.x_step;
     if (ADD) d.r += a.r_step;
     d.y += a.y_step;
