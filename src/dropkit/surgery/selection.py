@@ -13,10 +13,11 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.sites import rate_attribute, sites
 
 _KIND = "kind:"
+_LEARNED = ("concrete_dropout",)  # its rate can be set, and is then a parameter that a schedule would take from the optimiser
 
 
 def select(model: nn.Module, patterns: Sequence[str]) -> dict[str, list[str]]:
-    """The sites whose rates can be set, by the pattern that names them.
+    """The sites whose rates can be scheduled, by the pattern that names them: all but those that learn theirs or have none.
 
     Args:
         model: any module.
@@ -34,7 +35,8 @@ def select(model: nn.Module, patterns: Sequence[str]) -> dict[str, list[str]]:
         >>> select(nn.Sequential(nn.Dropout(), nn.Dropout2d(), nn.Dropout()), ["*", "dropout2d"])
         {'*': ['0', '2'], 'dropout2d': ['1']}
     """
-    kinds = {site.name: site.kind for site in sites(model) if rate_attribute(site.module) is not None}
+    kinds = {site.name: site.kind for site in sites(model)
+             if rate_attribute(site.module) is not None and site.kind not in _LEARNED}
     if not kinds:
         raise InputError("a model whose rates are scheduled has dropout modules", got=phrase(type(model).__name__),
                          fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
