@@ -125,8 +125,12 @@ def test_lists_tuples_and_integers_make_the_same_value():
 
 
 def test_schedules_are_immutable():
-    with pytest.raises(AttributeError):
-        s.linear(0.0, 0.5).end = 0.1
+    schedule = s.linear(0.0, 0.5)
+    for change in (lambda: setattr(schedule, "end", 0.1), lambda: setattr(schedule, "more", 1), lambda: delattr(schedule, "end")):
+        with pytest.raises(AttributeError, match="do not change"):
+            change()
+    assert schedule == s.linear(0.0, 0.5)
+    assert vars(schedule) == {"start": 0.0, "end": 0.5, "steps": None}
 
 
 def test_the_length_comes_from_outside_once():

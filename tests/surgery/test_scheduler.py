@@ -297,7 +297,7 @@ def test_the_warning_names_the_gradual_way():
 @pytest.mark.parametrize(("arguments", "rule"), [
     ({"schedule": s.linear(0, 1)}, "knows its length"), ({"schedule": "linear(0, 1)"}, "knows its length"),
     ({"schedule": "linier(0, 1)"}, "nearest are linear"), ({"schedule": 1.5}, "rate is a prob"),
-    ({"schedule": None}, "schedule is one of"),
+    ({"schedule": None}, "schedule is one of"), ({"schedule": s.linear}, "schedule is one of"),
     ({"schedule": lambda t: 7}, r"the rate of '\*' at step 0"), ({"schedule": {"9": 0.1}}, "matches a site"),
     ({"schedule": {}}, "a pattern"),
     ({"schedule": 0.1, "where": "layerdrop"}, "matches a site"), ({"schedule": {"*": 0.1}, "where": "0.1"}, "Leave where out"),

@@ -35,12 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.schedule is None:
         raise InputError("there is a schedule to draw", got=None, fix='Write one, such as "cosine(0.5, 0.1)"; --list shows all')
     drawn = preview(arguments.schedule, arguments.steps)
+    files = {name: drawn.image(kind) for kind in ("svg", "png") if (name := getattr(arguments, kind))}
     width = max(min(shutil.get_terminal_size().columns, 80), 40)
     print(f"{textwrap.fill(repr(drawn.schedule), width)}\n\n{drawn.text(width)}\n\n{_words(drawn)}")
-    for kind in ("svg", "png"):
-        file = getattr(arguments, kind)
-        if file:
-            print(f"Wrote {write_atomically(Path(file), drawn.image(kind))}")
+    for name, content in files.items():
+        print(f"Wrote {write_atomically(Path(name), content)}")
     return 0
 
 

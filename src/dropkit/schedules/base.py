@@ -12,7 +12,8 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
 
 
-@dataclass(frozen=True)
+# Importing stays quick with what frozen=True and eq=True would make for every schedule anew standing below once.
+@dataclass(eq=False, repr=False)
 class Schedule:
     """A rate as a pure function of the step: ``schedule(step)``.
 
@@ -55,6 +56,20 @@ class Schedule:
             if field.name in _CHECKS:
                 self._set(field.name, _CHECKS[field.name](getattr(self, field.name), field.name))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) or all(name != field.name for field in fields(self)):
+            raise AttributeError(f"schedules do not change: make another one with the {name} you want")
+        self._set(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("schedules do not change")
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
     def __repr__(self) -> str:
         shown = []
         for field in fields(self):
@@ -90,7 +105,7 @@ class Schedule:
         raise NotImplementedError
 
     def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # the one way to normalise a value of a frozen dataclass
+        object.__setattr__(self, name, value)
 
 
 def between(start: float, end: float, weight: float) -> float:

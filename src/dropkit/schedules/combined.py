@@ -12,7 +12,7 @@ from dropkit.schedules.base import Schedule, as_schedule, between, check_pieces
 from dropkit.variants.drop_path import depth_rates
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class join(Schedule):
     """Schedules one after the other, each from its own step 0.
 
@@ -59,7 +59,7 @@ class join(Schedule):
         return as_schedule(self.schedules[piece])(step - (self.at[piece - 1] if piece else 0))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class warm_up(Schedule):
     """A straight line from 0 up to where a schedule begins, then the schedule.
 
@@ -91,7 +91,7 @@ class warm_up(Schedule):
         return schedule(step - self.length) if step >= self.length else between(0.0, schedule(0), step / self.length)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class at_depth(Schedule):
     """A schedule as one block of a deep network has it: scheduled drop path.
 

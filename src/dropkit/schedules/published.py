@@ -9,7 +9,7 @@ from dropkit.schedules.base import Schedule, between
 from dropkit.schedules.shapes import approach, check_gamma
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class curriculum(Schedule):
     """Curriculum dropout: the rate rises from 0, fast at first.
 
@@ -49,7 +49,7 @@ class curriculum(Schedule):
         return between(0.0, self.rate, approach(step, self.gamma, self.steps))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class annealed(Schedule):
     """Annealed dropout: the rate falls to 0 along a straight line.
 
@@ -74,12 +74,12 @@ class annealed(Schedule):
         return between(self.rate, 0.0, step / (self.steps or 1))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class early(Schedule):
     """Early dropout: on until a cutoff, for networks that under-fit.
 
-    ``rate(t) = rate (1 - t / cutoff)`` for t < cutoff in the linear form, which the paper uses, or ``rate`` in the constant
-    one; 0 from the cutoff on.
+    ``rate(t) = rate (1 - t / cutoff)`` for t < cutoff in the linear form and ``rate`` in the constant one; 0 from the cutoff
+    on. The paper's code has both.
 
     Args:
         rate: at step 0, in [0, 1].
@@ -113,7 +113,7 @@ class early(Schedule):
         return self.rate if step < self.cutoff else 0.0
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class late(Schedule):
     """Late dropout: off until a cutoff, for networks that over-fit.
 

@@ -12,7 +12,7 @@ from dropkit.core.errors import InputError
 from dropkit.schedules.base import Schedule, between, check_pieces
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class constant(Schedule):
     """The same rate at every step.
 
@@ -32,7 +32,7 @@ class constant(Schedule):
         return self.rate
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class linear(Schedule):
     """A straight line from one rate to another.
 
@@ -59,7 +59,7 @@ class linear(Schedule):
         return between(self.start, self.end, _share(step, self.steps))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class cosine(Schedule):
     """Half a wave from one rate to another, flat at both.
 
@@ -85,7 +85,7 @@ class cosine(Schedule):
         return between(self.start, self.end, math.sin(math.pi / 2 * share) ** 2 if share < 1.0 else 1.0)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class exponential(Schedule):
     """From one rate towards another, fast at first.
 
@@ -123,7 +123,7 @@ class exponential(Schedule):
         return between(self.start, self.end, approach(step, self.gamma, self.steps))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class step(Schedule):
     """Stairs of equal length and height, from one rate to another.
 
@@ -154,7 +154,7 @@ class step(Schedule):
         return between(self.start, self.end, min(step * self.stages // (self.steps or 1), last) / last)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class piecewise(Schedule):
     """Constant rates, one after the other.
 
@@ -180,7 +180,7 @@ class piecewise(Schedule):
         return self.rates[bisect_right(self.at, step)]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(eq=False, repr=False)
 class cyclic(Schedule):
     """A triangle that repeats: up from the lower rate and down again, for ever.
 

@@ -144,7 +144,7 @@ class RateScheduler:
         return f"RateScheduler({{{given}}}, step={self._step}, sites={len(self._rates)})"
 
     def _read(self, given: Any) -> Callable[[int], float]:
-        if callable(given) and not isinstance(given, Schedule):
+        if callable(given) and not isinstance(given, Schedule | type):
             return given  # type: ignore[no-any-return]
         schedule = read_schedule(given)
         return schedule if self._steps is None else schedule.over(self._steps)
