@@ -86,7 +86,7 @@ def draw_image(title: str, values: Sequence[float], kind: str) -> bytes:
 
 
 def _plot(axes: Any, title: str, values: Sequence[float]) -> None:
-    axes.step(range(len(values)), values, where="post", color=_BLUE, linewidth=1.8, clip_on=False)
+    axes.step(range(len(values)), values, where="post", color=_BLUE, linewidth=1.8, clip_on=False, zorder=3)
     axes.set_title(title, fontsize=10, family="monospace", loc="left", pad=10)
     axes.set_xlabel("step", color=_GREY)
     axes.set_ylabel("rate", color=_GREY)

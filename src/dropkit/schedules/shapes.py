@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dropkit.core.errors import InputError
+from dropkit.core.errors import InputError, phrase
 from dropkit.schedules.base import Schedule, between, check_pieces
 
 
@@ -232,7 +232,7 @@ def check_gamma(gamma: Any, steps: int | None) -> float | None:
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
         raise InputError("gamma is a speed a step, a number above 0", got=gamma, fix="Pass a float such as 0.001")
     if steps is not None:
-        raise InputError("an exponential schedule has gamma or steps", got=f"gamma={gamma}, steps={steps}",
+        raise InputError("an exponential schedule has gamma or steps", got=phrase(f"gamma={gamma}, steps={steps}"),
                          fix="Leave one out; with steps alone gamma is 10 / steps")
     return float(gamma)
 
