@@ -3,13 +3,15 @@
 The public surface; everything is defined in the room it belongs to and only named here.
 """
 
-from dropkit import functional, nn
+from dropkit import functional, nn, schedules
 from dropkit.catalog import catalog
 from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
+from dropkit.schedules.rises import RateJumpWarning
 from dropkit.study import Experiment, study
 from dropkit.surgery.rates import set_rate
+from dropkit.surgery.scheduler import RateScheduler
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
 from dropkit.surgery.swap import swap
@@ -18,7 +20,7 @@ from dropkit.variants.max_norm import MaxNorm
 from dropkit.variants.regularization import regularization_loss
 
 __all__ = [
-    "DropkitError", "Experiment", "InputError", "MaxNorm", "MissingExtraError", "Site", "backends", "catalog",
-    "checkpoint_contexts", "depth_rates", "format_sites", "functional", "keyed", "name_streams", "nn", "regularization_loss",
-    "set_rate", "sites", "study", "swap",
+    "DropkitError", "Experiment", "InputError", "MaxNorm", "MissingExtraError", "RateJumpWarning", "RateScheduler",
+    "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional", "keyed", "name_streams",
+    "nn", "regularization_loss", "schedules", "set_rate", "sites", "study", "swap",
 ]

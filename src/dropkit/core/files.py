@@ -7,14 +7,14 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path`` so that no reader ever sees half of it.
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write ``content`` to ``path`` so that no reader ever sees half of it.
 
-    The text goes to a temporary file in the same folder, is flushed to the disk, and takes its name by rename.
+    The content goes to a temporary file in the same folder, is flushed to the disk, and takes its name by rename.
 
     Args:
         path: the file to make or replace; its folder must exist.
-        text: the content, written as UTF-8.
+        content: bytes, or text to be written as UTF-8.
 
     Returns:
         The path written.
@@ -25,8 +25,8 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
     target = Path(path)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
+        with os.fdopen(handle, "wb") as out:
+            out.write(content.encode() if isinstance(content, str) else content)
             out.flush()
             os.fsync(out.fileno())
         os.chmod(name, 0o644)  # mkstemp makes private files; a report is meant to be shared
