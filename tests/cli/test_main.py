@@ -1,5 +1,9 @@
 """The command line: exit codes, and errors in a line."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from dropkit.cli.main import main
@@ -40,3 +44,11 @@ def test_version(capsys):
         main(["--version"])
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith("dropkit ")
+
+
+@pytest.mark.parametrize("arguments", [["explain", "dropout"], ["schedule", "cosine(0.5, 0.1)", "--steps", "9"]])
+def test_a_terminal_without_block_characters_is_no_error(arguments):
+    done = subprocess.run([sys.executable, "-m", "dropkit", *arguments], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "?" in done.stdout
