@@ -84,13 +84,20 @@ class LanguageModel(nn.Module):
         return F.linear(self.after(output), self.embedding.weight, self.bias), state
 
 
+def between(layers: int, p: float) -> float:
+    """The rate between layers: none where there is nothing between."""
+    return p if layers > 1 else 0.0
+
+
 ARMS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "none": lambda hidden, layers, p: nn.LSTM(hidden, hidden, layers),
-    "naive": lambda hidden, layers, p: dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=p, per="step"),
-    "variational": lambda hidden, layers, p: dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=p, recurrent_p=p),
+    "naive": lambda hidden, layers, p: dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=between(layers, p), per="step"),
+    "variational": lambda hidden, layers, p: dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=between(layers, p),
+                                                                   recurrent_p=p),
     "weight-drop": lambda hidden, layers, p: dk.nn.WeightDrop(
-        dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=p), p),
-    "zoneout": lambda hidden, layers, p: dk.nn.ZoneoutLSTM(hidden, hidden, layers, dropout=p, cell_p=p, hidden_p=p / 10),
+        dk.nn.VariationalLSTM(hidden, hidden, layers, dropout=between(layers, p)), p),
+    "zoneout": lambda hidden, layers, p: dk.nn.ZoneoutLSTM(hidden, hidden, layers, dropout=between(layers, p), cell_p=p,
+                                                           hidden_p=p / 10),
 }
 
 
