@@ -75,8 +75,8 @@ def insert(model: nn.Module, placement: Mapping[str, nn.Module], *, where: str |
         model: any module; wrappers of ``torch.compile`` and of data parallelism do not show in names.
         placement: dropouts by name or glob of modules, or what ``dk.placement`` made. In globs ``*`` stays between two dots
             and ``**`` reaches any depth: ``"layers.*"`` means the layers themselves, ``"**.norm"`` every norm. Where several
-            match a module the last one counts; a module's own name counts above every glob. The model itself is named ``""`` and
-            matches no glob.
+            match a module the last one counts; a module's own name counts above every glob. The model itself is named
+            ``""`` and matches no glob.
         where: ``"after"`` or ``"before"``. Default: what the placement says, or ``"after"``.
         output: which element, where a module returns several: a position, a key, or a field's name. With ``"before"``, which
             argument. Default: 0.
