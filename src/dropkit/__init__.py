@@ -9,7 +9,9 @@ from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
 from dropkit.study import Experiment, study
+from dropkit.surgery import placement, presets
 from dropkit.surgery.insert import Insertion, Placement, insert, remove
+from dropkit.surgery.presets import preset
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
@@ -21,5 +23,5 @@ from dropkit.variants.regularization import regularization_loss
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "Site", "backends",
     "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional", "insert", "keyed", "name_streams", "nn",
-    "regularization_loss", "remove", "set_rate", "sites", "study", "swap",
+    "placement", "preset", "presets", "regularization_loss", "remove", "set_rate", "sites", "study", "swap",
 ]

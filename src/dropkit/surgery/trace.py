@@ -28,13 +28,13 @@ class Call:
         name: the module's path.
         module: the module.
         start: how many tensors there were before it.
-        outer: the calls around it, the outermost first.
+        takes: its first argument, where that is a tensor that depends on the inputs.
     """
 
     name: str
     module: nn.Module = field(repr=False)
     start: int
-    outer: tuple[Call, ...] = field(repr=False)
+    takes: Node | None = field(repr=False)
 
 
 @dataclass(eq=False)
@@ -185,7 +185,8 @@ class _Watch(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, arguments: Any) -> None:
         if module in self.names:
-            self.stack.append(Call(self.names[module], module, len(self.trace.nodes), tuple(self.stack)))
+            takes = self.current.get(id(arguments[0])) if arguments else None
+            self.stack.append(Call(self.names[module], module, len(self.trace.nodes), takes))
             self.trace.calls.append(self.stack[-1])
 
     def _leave(self, module: nn.Module, arguments: Any, output: Any) -> Any:
