@@ -84,10 +84,10 @@ def residual_branches(watched: Trace) -> tuple[list[Branch], list[str]]:
 
 
 def _branch_of(total: Node, left: Node, right: Node, notes: list[str]) -> Node | None:
-    if left.shape != right.shape:  # a bias, a position or a condition that is broadcast
+    if _through(left) is _through(right) or left.shape != right.shape:  # a bias, a position or a condition that is broadcast
         return None
     for skip, branch in ((left, right), (right, left)):
-        if _through(skip) in _local(branch, 0) and _through(skip) is not _through(branch):
+        if _through(skip) in _local(branch, 0):
             return branch if _has_layer(_local(branch, 0) - _local(skip, 0)) and branch.index >= _start(total) else None
     return _projected(total, left, right, notes)
 
@@ -160,7 +160,7 @@ def _has_layer(region: set[Node]) -> bool:
 def _start(total: Node) -> int:
     """Where the call began in which a sum belongs; a module that only adds does not count."""
     for call in reversed(total.inside):
-        if total.index > call.start:
+        if call.end - call.start > 1:
             return call.start
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,12 +30,14 @@ class Call:
         module: the module.
         start: how many tensors there were before it.
         takes: its first argument, where that is a tensor that depends on the inputs.
+        end: how many tensors there were after it.
     """
 
     name: str
     module: nn.Module = field(repr=False)
     start: int
     takes: Node | None = field(repr=False)
+    end: int = 0
 
 
 @dataclass(eq=False)
@@ -153,6 +156,7 @@ class _Watch(TorchFunctionMode):
         self.stack: list[Call] = []
         self.current: dict[int, Node] = {}
         self.alive: list[Tensor] = []  # so that no two tensors have one id
+        self.own = False
 
     def begin(self, tensor: Tensor) -> None:
         self._add(tensor, "input", (), ())
@@ -164,7 +168,7 @@ class _Watch(TorchFunctionMode):
         parents = tuple(dict.fromkeys(self.current[id(tensor)] for tensor in given))
         operands = [self.current.get(id(value)) for value in arguments[:2] if isinstance(value, Tensor)]
         result = function(*arguments, **named)
-        if parents:
+        if parents and not self.own:
             name = getattr(function, "__name__", str(function))
             changed = [tensor for tensor, version in zip(given, versions, strict=True) if _version(tensor) != version]
             old = set(map(id, given))
@@ -193,12 +197,15 @@ class _Watch(TorchFunctionMode):
         if module not in self.names:
             return None
         made = self.stack.pop()
+        made.end = len(self.trace.nodes)
         if isinstance(output, Tensor):
             node = self.current.get(id(output))
             if node is None or node.index >= made.start:
                 self._made(node, made, None)
                 return None
+            self.own = True
             twin = output.view_as(output)  # a tensor passed through gets an identity of its own, to tell the paths apart
+            self.own = False
             self._made(self._add(twin, "identity", (node,), ()), made, None)
             return twin
         items = list(output.values()) if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
@@ -233,6 +240,8 @@ def _undisturbed(modules: list[nn.Module]) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices))
         if "torch._dynamo" in sys.modules:  # parts that are compiled run as they are written
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Using `torch.compile\\(module\\)` when there are global hooks")
         torch.backends.mha.set_fastpath_enabled(False)  # torch's fused encoder layer calls no modules
         for module in modules:
             module.training = False
