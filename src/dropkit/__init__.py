@@ -3,15 +3,16 @@
 The public surface; everything is defined in the room it belongs to and only named here.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dropkit import functional, nn
 from dropkit.catalog import catalog
 from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
 from dropkit.study import Experiment, study
-from dropkit.surgery import placement, presets
 from dropkit.surgery.insert import Insertion, Placement, insert, remove
-from dropkit.surgery.presets import preset
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
@@ -20,8 +21,27 @@ from dropkit.variants.drop_path import depth_rates
 from dropkit.variants.max_norm import MaxNorm
 from dropkit.variants.regularization import regularization_loss
 
+if TYPE_CHECKING:
+    from dropkit.surgery import placement, presets
+    from dropkit.surgery.presets import preset
+
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "Site", "backends",
     "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional", "insert", "keyed", "name_streams", "nn",
     "placement", "preset", "presets", "regularization_loss", "remove", "set_rate", "sites", "study", "swap",
 ]
+
+# What only some programs use is loaded when it is first asked for: every program waits for what is imported here.
+_LATER = {"placement": "dropkit.surgery.placement", "presets": "dropkit.surgery.presets", "preset": "dropkit.surgery.presets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'dropkit' has no attribute {name!r}")
+    module = import_module(_LATER[name])
+    value = globals()[name] = getattr(module, name) if name == "preset" else module
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -445,3 +445,25 @@ def test_a_placement_says_where():
     assert str(placement) == "before one: Dropout(p=0.1, inplace=False)\nnote: nothing else"
     assert dk.insert(model, placement).names == ("one.before_dropout",)
     assert dk.insert(model, placement, where="after").names == ("one.after_dropout",)
+
+
+def test_inside_distributed_data_parallel(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(mlp())
+        assert dk.insert(model, {"two": dk.nn.Dropout(FULL)}).names == ("two.after_dropout",)
+        output = model(torch.ones(3, 8))
+        assert torch.equal(output, model.module.out.bias.expand(3, 2))
+        output.sum().backward()
+        assert torch.equal(model.module.one.weight.grad, torch.zeros(8, 8))
+        assert dk.remove(model, "*") == ("two.after_dropout",)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_computed_weights_stay_computed():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+    keys = list(model.state_dict())
+    dk.insert(model, {"0": dk.nn.Dropout(FULL)})
+    assert torch.equal(model(torch.ones(2, 4)), torch.zeros(2, 4))
+    assert list(model.state_dict()) == keys
