@@ -190,8 +190,16 @@ def test_a_block_that_is_used_twice_gets_the_mean():
         def forward(self, x):
             return x + self.layer(x)
 
-    placement = place.in_residual_branches(Twice(), X, 0.4)
-    assert shown(placement) == {"blocks.0.layer": "DropPath 0", "blocks.1.layer": "DropPath 0.4"}
+    placement = place.in_residual_branches(Twice(), X, 0.6)
+    assert shown(placement) == {"blocks.0.layer": "DropPath 0.3", "blocks.1.layer": "DropPath 0.3"}
+    assert placement.notes == ("'blocks.0.layer' ends 2 branches: it gets the mean of their rates",)
+
+
+def test_one_block_alone_is_told_what_its_rule_does():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 1, enable_nested_tensor=False)
+    placement = place.in_residual_branches(model, torch.ones(2, 3, 8), 0.2)
+    assert {module.p for module in placement.values()} == {0.0}
+    assert placement.notes == ("to one block alone rule 'linspace' gives the rate 0; rule=None gives it 0.2",)
 
 
 def test_no_branch_is_an_error_with_what_could_not_be_told():

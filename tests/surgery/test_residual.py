@@ -103,6 +103,7 @@ def test_the_last_module_of_a_branch(forward, module):
 @pytest.mark.parametrize("forward", [
     lambda m, x: m.one(x) + m.gamma, lambda m, x: m.one(x) + 1, lambda m, x: x + x, lambda m, x: x + 0.1 * x ** 3,
     lambda m, x: m.one(x) + m.two(x).mean(1, keepdim=True), lambda m, x: m.one(x) * m.two(x),
+    lambda m, x: x * m.gamma.cos() + x.flip(1) * m.gamma.sin(),  # rotary positions
 ])
 def test_sums_that_are_not_residual(forward):
     assert found(Net(forward)) == ([], [])
@@ -177,4 +178,36 @@ def test_stochastic_depth_that_is_there_is_not_doubled():
     assert branches == []
     assert notes == ["the branch that ends with 'drop' has stochastic depth already: set its rate with dk.set_rate"]
     model.drop.p = 0.0
+    assert found(model) == ([], notes)
+    model.drop = DropPath(0.1)
+    assert found(model) == ([], notes)
+    model.drop.drop_prob = 0.0  # what timm's module does at 0 nobody can set through dk.set_rate
     assert [module for module, _ in found(model)[0]] == ["drop"]
+
+
+class DropPath(nn.Module):
+    """A stand-in for timm's."""
+
+    def __init__(self, drop_prob):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x):
+        return x
+
+
+def test_sites_that_were_inserted_are_no_modules_of_the_branch():
+    import dropkit as dk
+
+    model = Net(lambda m, x: x + m.one(x))
+    dk.insert(model, {"one": dk.nn.Dropout(0.5)})
+    dk.insert(model, {"one": dk.nn.Dropout(0.5)}, where="before")
+    assert [module for module, _ in found(model)[0]] == ["one"]
+    dk.insert(model, {"one": dk.nn.DropPath(0.0)})
+    assert found(model) == ([], ["the branch that ends with 'one.after_dropout_2' has stochastic depth already: set its rate "
+                                 "with dk.set_rate"])
+
+
+@pytest.mark.parametrize("forward", [lambda m, x: x + m.one(x) + m.two(x), lambda m, x: m.one(x) + m.two(x) + x])
+def test_parallel_branches(forward):
+    assert [module for module, _ in found(Net(forward))[0]] == ["one", "two"]

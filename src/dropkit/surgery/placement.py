@@ -195,11 +195,13 @@ def in_residual_branches(model: nn.Module, inputs: Any, dropout: Drop = 0.1, *, 
 
 def _rates(branches: list[Branch], template: nn.Module, rule: str | None, notes: list[str]) -> dict[str, float]:
     top = float(getattr(template, rate_attribute(template) or "p", 0.0))
-    blocks = list(dict.fromkeys(branch.block for branch in branches))
+    blocks = list(dict.fromkeys((branch.block, branch.begins) for branch in branches))
     rates = dict(zip(blocks, depth_rates(top, len(blocks), rule) if rule else [top] * len(blocks), strict=True))
+    if len(blocks) == 1 and top > rates[blocks[0]]:
+        notes.append(f"to one block alone rule {rule!r} gives the rate {rates[blocks[0]]:g}; rule=None gives it {top:g}")
     found: dict[str, list[float]] = {}
     for branch in branches:
-        found.setdefault(branch.module, []).append(rates[branch.block])
+        found.setdefault(branch.module, []).append(rates[branch.block, branch.begins])
     for name, several in found.items():
         if len(set(several)) > 1:
             notes.append(f"{name!r} ends {len(several)} branches: it gets the mean of their rates")

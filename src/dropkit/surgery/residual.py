@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
+from dropkit.surgery.applied import Applied
 from dropkit.surgery.sites import kind_of, unwrap
 from dropkit.surgery.trace import Call, Node, Trace
 
@@ -31,12 +33,14 @@ class Branch:
     Args:
         module: the path of the module that it ends with.
         block: the path of the block that it belongs to.
+        begins: when the call of the block began: one that is called several times is several blocks.
         width: how many dimensions its output has.
         calls: the calls around the sum.
     """
 
     module: str
     block: str
+    begins: int
     width: int
     calls: tuple[Call, ...] = field(repr=False)
 
@@ -63,24 +67,61 @@ def residual_branches(watched: Trace) -> tuple[list[Branch], list[str]]:
         ['dropout1', 'dropout2']
     """
     notes: list[str] = []
-    ends: list[tuple[Node, list[tuple[Call, int | None]], Node]] = []
-    for total, left, right in watched.additions:
-        branch = _branch_of(total, left, right, notes)
-        if branch is not None:
-            ends.append((total, list(_returned_by(branch)), branch))
+    sums = {total: (left, right) for total, left, right in watched.additions}
+    residual = _residual_sums(sums, notes)
+    inserted = {hook.site for call in watched.calls for hook in _hooks(call.module) if isinstance(hook, Applied)}
+    ends = [(total, end, [(call, position) for call, position in _returned_by(end) if call.module not in inserted])
+            for total, branch in residual.items() for end in _parallel(branch, sums, residual)]
     called = Counter(call.module for call in watched.calls)
-    ended = Counter(call.module for _, candidates, _ in ends for call, _ in candidates)
+    ended = Counter(call.module for _, _, candidates in ends for call, _ in candidates)
     found: list[Branch] = []
-    for total, candidates, branch in ends:
+    for total, end, candidates in ends:
         usable = [call for call, position in candidates if not position and called[call.module] == ended[call.module]]
-        present = next((call.name for call, _ in candidates if _drops_paths(call.module)), None)
+        present = next((call.name for call, _ in _returned_by(end) if _drops_paths(call.module)), None)
         if present is not None:
             notes.append(f"the branch that ends with {present!r} has stochastic depth already: set its rate with dk.set_rate")
         elif usable:
-            found.append(Branch(usable[0].name, _block(total), len(branch.shape), total.inside))
+            found.append(Branch(usable[0].name, *_block(total), len(end.shape), total.inside))
         else:
-            notes.append(f"a residual branch in {_inside(total)} ends with {branch.operation}() and no module of its own")
+            notes.append(f"a residual branch in {_inside(total)} ends with {end.operation}() and no module of its own")
     return found, notes
+
+
+def _residual_sums(sums: Mapping[Node, tuple[Node, Node]], notes: list[str]) -> dict[Node, Node]:
+    """The branch of each sum that is residual."""
+    residual: dict[Node, Node] = {}
+    skips: dict[Node, Node] = {}
+    for total, (left, right) in sums.items():
+        further = _parallel_to(left, right, skips)
+        branch = further or _branch_of(total, left, right, notes)
+        if branch is not None:
+            residual[total] = branch
+            carrier = _through(right if branch is left else left)
+            skips[total] = carrier if further is None else skips[carrier]
+    return residual
+
+
+def _parallel(branch: Node, sums: Mapping[Node, tuple[Node, Node]], residual: Mapping[Node, Node]) -> Iterator[Node]:
+    """A branch, or the several that are added up before they are added to the skip connection."""
+    if branch in sums and branch not in residual and not branch.made_by and len(branch.used_by) == 1:
+        for operand in sums[branch]:
+            yield from _parallel(operand, sums, residual)
+    else:
+        yield branch
+
+
+def _parallel_to(left: Node, right: Node, skips: Mapping[Node, Node]) -> Node | None:
+    """The operand that is a further branch beside those that a residual sum has, or None."""
+    for carrier, branch in ((_through(left), right), (_through(right), left)):
+        behind = _local(branch, 0)
+        if carrier in skips and carrier not in behind and skips[carrier] in behind and _has_layer(
+                behind - _local(skips[carrier], 0)):
+            return branch
+    return None
+
+
+def _hooks(module: nn.Module) -> tuple[Any, ...]:
+    return (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
 
 
 def _branch_of(total: Node, left: Node, right: Node, notes: list[str]) -> Node | None:
@@ -104,7 +145,9 @@ def _projected(total: Node, left: Node, right: Node, notes: list[str]) -> Node |
     one, other = (region or set() for region in regions)
     plain = [_is_projection(region) for region in (one, other)]
     weights = [_weights(region) for region in (one, other)]
-    if weights[0] == weights[1] and any(plain):
+    if weights[0] == weights[1]:
+        if not any(plain) or not weights[0]:
+            return None
         notes.append(f"a sum in {_inside(total)} adds two paths of the same depth: which is the branch cannot be told")
         return None
     shallow = weights.index(min(weights))
@@ -187,12 +230,13 @@ def _keeps_examples(node: Node) -> bool:
 
 
 def _drops_paths(module: nn.Module) -> bool:
-    if type(module).__name__ not in ("DropPath", "StochasticDepth") and kind_of(module) != "drop_path":
-        return False
-    return bool(next((getattr(module, name) for name in ("p", "drop_prob") if hasattr(module, name)), 1.0))
+    if kind_of(module) == "drop_path":
+        return True  # also at rate 0, which can be set
+    return type(module).__name__ in ("DropPath", "StochasticDepth") and bool(
+        next((getattr(module, name) for name in ("p", "drop_prob") if hasattr(module, name)), 1.0))
 
 
-def _block(total: Node) -> str:
+def _block(total: Node) -> tuple[str, int]:
     """The innermost module around a sum that is one of several of its kind in a container.
 
     Parts of a block may lie in a container too, as in T5; they are of different kinds.
@@ -200,10 +244,9 @@ def _block(total: Node) -> str:
     items = [(outer, call) for outer, call in zip(total.inside, total.inside[1:], strict=False) if _is_item(outer, call)]
     for outer, call in reversed(items):
         if len({type(module) for module in _siblings(outer, call)}) == 1:
-            return call.name
-    if items:
-        return items[-1][1].name
-    return total.inside[-1].name if len(total.inside) > 1 else f"sum {total.index}"
+            return call.name, call.start
+    innermost = items[-1][1] if items else total.inside[-1]
+    return (innermost.name, innermost.start) if len(total.inside) > 1 else (f"sum {total.index}", total.index)
 
 
 def _is_item(outer: Call, call: Call) -> bool:
