@@ -3,15 +3,16 @@
 The public surface; everything is defined in the room it belongs to and only named here.
 """
 
-from dropkit import functional, nn, schedules
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dropkit import functional, nn
 from dropkit.catalog import catalog
 from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
-from dropkit.schedules.rises import RateJumpWarning
 from dropkit.study import Experiment, study
 from dropkit.surgery.rates import set_rate
-from dropkit.surgery.scheduler import RateScheduler
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
 from dropkit.surgery.swap import swap
@@ -19,8 +20,37 @@ from dropkit.variants.drop_path import depth_rates
 from dropkit.variants.max_norm import MaxNorm
 from dropkit.variants.regularization import regularization_loss
 
+if TYPE_CHECKING:
+    from dropkit import schedules
+    from dropkit.schedules.rises import RateJumpWarning
+    from dropkit.surgery import placement, presets
+    from dropkit.surgery.insert import Insertion, Placement, insert, remove
+    from dropkit.surgery.presets import preset
+    from dropkit.surgery.scheduler import RateScheduler
+
 __all__ = [
-    "DropkitError", "Experiment", "InputError", "MaxNorm", "MissingExtraError", "RateJumpWarning", "RateScheduler",
-    "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional", "keyed", "name_streams",
-    "nn", "regularization_loss", "schedules", "set_rate", "sites", "study", "swap",
+    "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
+    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional",
+    "insert", "keyed", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss", "remove", "schedules",
+    "set_rate", "sites", "study", "swap",
 ]
+
+# What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
+# function `study` cannot be: once anything imports the room of that name, `dropkit.study` would be the room.
+_LATER = {
+    "Insertion": "surgery.insert", "Placement": "surgery.insert", "RateJumpWarning": "schedules.rises",
+    "RateScheduler": "surgery.scheduler", "insert": "surgery.insert", "placement": "surgery.placement",
+    "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'dropkit' has no attribute {name!r}")
+    module = import_module(f"dropkit.{_LATER[name]}")
+    value = globals()[name] = getattr(module, name, module)  # a room's own name means the room
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

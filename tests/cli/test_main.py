@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import dropkit as dk
 from dropkit.cli.main import main
 
 
@@ -14,6 +15,13 @@ def test_list_names_every_variant(capsys):
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()][:1] == ["dropout"]
     assert "dropout2d" in shown
+
+
+def test_list_names_every_preset(capsys):
+    assert main(["list", "--presets"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()] == [row.name for row in dk.presets.PRESETS]
+    assert "Ghiasi, Lin, Le" in shown
 
 
 def test_env_names_versions_and_the_kernel(capsys):

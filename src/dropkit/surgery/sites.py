@@ -142,7 +142,7 @@ def _site(name: str, module: nn.Module) -> Site:
 
 
 def _walk(module: nn.Module, path: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    module = _unwrap(module)
+    module = unwrap(module)
     if module in seen:
         return
     seen.add(module)
@@ -151,7 +151,16 @@ def _walk(module: nn.Module, path: str, seen: set[nn.Module]) -> Iterator[tuple[
         yield from _walk(child, f"{path}.{name}" if path else name, seen)
 
 
-def _unwrap(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+
+    Args:
+        module: any module.
+
+    Example:
+        >>> unwrap(nn.DataParallel(nn.ReLU()))
+        ReLU()
+    """
     # torch.compile's wrapper is known by its child's name: importing its class takes a second.
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
