@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import sys
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 from torch import nn
 
 import dropkit as dk
-from dropkit.surgery.recipe import Schedule
 from dropkit.surgery.trace import call, tensors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -148,9 +148,9 @@ def test_it_says_what_it_did_and_where_that_comes_from(name):
     assert TABLE[name].source == put.source
     assert f"{put.source.authors}: {put.source.title}, {put.source.year}" in text
     assert all(site in text for site, _, _ in expected)
-    assert (put.schedule.call if put.schedule else "constant") == TABLE[name].schedule
+    assert (put.schedule.text if put.schedule else "constant") == TABLE[name].schedule
     if put.schedule:
-        assert put.schedule.call in text
+        assert put.schedule.text in text
 
 
 @pytest.mark.parametrize("name", CASE)
@@ -172,10 +172,35 @@ def test_the_page_has_every_preset(name):
         assert part in line
 
 
-def test_schedules_are_those_of_the_table():
-    for row in TABLE.values():
-        if row.schedule != "constant":
-            assert Schedule(row.schedule).parse()[0] in ("early", "late", "linear")
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.schedule != "constant"])
+def test_the_rates_follow_the_published_schedule(name):
+    model, inputs, options, _ = made(name)
+    put = dk.preset(name, model, inputs, **options)
+    before = {site.name: site.p for site in put.sites}
+    top = max(before.values())
+    scheduler = put.scheduler(model, steps_per_epoch=2, **({} if put.schedule.epochs else {"steps": 600}))
+    for step in range(201):
+        epoch, found = step / 2, scheduler.rates
+        for site, p in before.items():
+            share = p / top if put.schedule.scale == "top" else 1
+            early = max(0, 1 - epoch / 50)
+            known = {"early_dropout_vit": 0.1 * early, "early_stochastic_depth_vit": 0.5 * early,
+                     "late_stochastic_depth_vit": 0.4 * (epoch >= 50), "drop_block_resnet50": 0.1 * step / 600}[name]
+            assert math.isclose(found[site], share * known, abs_tol=1e-12)
+        scheduler.step()
+    scheduler.finish()
+    assert {site.name: site.p for site in dk.sites(model) if site.name in before} == before
+    put.undo()
+
+
+def test_a_scheduler_needs_a_schedule_and_where_it_stretches_the_runs_length():
+    model, inputs, options, _ = made("zaremba_medium")
+    with pytest.raises(dk.InputError, match="of constant rates"):
+        dk.preset("zaremba_medium", model, inputs, **options).scheduler(model)
+    model, inputs, options, _ = made("drop_block_resnet50")
+    with pytest.raises(dk.InputError, match="steps"):
+        dk.preset("drop_block_resnet50", model, inputs, **options).scheduler(model)
+
 
 
 def test_the_bound_on_weights_is_a_companion():

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import dropkit as dk
-from dropkit.surgery.recipe import Schedule, Steps
+from dropkit.schedules import early, late, linear
+from dropkit.surgery.recipe import PresetSchedule, Steps
 from dropkit.surgery.sources import LIU
 
 
@@ -104,14 +105,9 @@ def test_the_model_is_copied_with_what_was_done():
     assert [site.name for site in dk.sites(copy.deepcopy(model))] == [site.name for site in dk.sites(model)]
 
 
-@pytest.mark.parametrize(("text", "parsed"), [
-    ("early(0.5, cutoff=50)", ("early", (0.5,), {"cutoff": 50})), ("linear(0.0, 0.1)", ("linear", (0.0, 0.1), {})),
-    ("constant()", ("constant", (), {}))])
-def test_schedules_are_calls(text, parsed):
-    assert Schedule(text).parse() == parsed
-
-
-@pytest.mark.parametrize("text", ["0.5", "a.b(1)", "early"])
-def test_other_text_is_no_schedule(text):
-    with pytest.raises(dk.InputError, match="a schedule is a call"):
-        Schedule(text).parse()
+@pytest.mark.parametrize(("schedule", "share", "expected"), [
+    (PresetSchedule("early(0.5, cutoff=50)", epochs=300, scale="top"), 0.5, early(0.25, cutoff=500)),
+    (PresetSchedule("late(0.4, cutoff=50)", epochs=300), 1.0, late(0.4, cutoff=500)),
+    (PresetSchedule("linear(0.0, 0.1)"), 1.0, linear(0.0, 0.1))])
+def test_a_schedule_is_scaled_to_a_site_and_to_the_steps_of_an_epoch(schedule, share, expected):
+    assert schedule.of(share, steps_per_epoch=10) == expected

@@ -9,7 +9,7 @@ from torch import nn
 from dropkit.core.errors import InputError
 from dropkit.surgery.insert import Placement
 from dropkit.surgery.placement import after_activations, in_residual_branches
-from dropkit.surgery.recipe import AppliedPreset, Schedule, begin, holds, misfit, modules_of
+from dropkit.surgery.recipe import AppliedPreset, PresetSchedule, begin, holds, misfit, modules_of
 from dropkit.surgery.sites import kind_of, rate_attribute, sites
 from dropkit.surgery.sources import CONVNEXT, HUANG, LIU, SWIN, Source
 from dropkit.variants.drop_path import DropPath
@@ -35,7 +35,7 @@ def early_dropout_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
     Example:
         >>> import torch
         >>> layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-        >>> early_dropout_vit(layer, torch.ones(2, 3, 8)).schedule.call
+        >>> early_dropout_vit(layer, torch.ones(2, 3, 8)).schedule.text
         'early(0.1, cutoff=50)'
     """
     branches = _in_branches("early_dropout_vit", model, inputs, Dropout(0.1), None)
@@ -47,7 +47,7 @@ def early_dropout_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
         else:
             steps.insert(branches)
             steps.insert(after_activations(model, 0.1, inputs=inputs))
-    return steps.done("early_dropout_vit", LIU, Schedule("early(0.1, cutoff=50)"))
+    return steps.done("early_dropout_vit", LIU, PresetSchedule("early(0.1, cutoff=50)", epochs=300))
 
 
 def early_stochastic_depth_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
@@ -69,7 +69,7 @@ def early_stochastic_depth_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
         >>> [site.p for site in early_stochastic_depth_vit(model, torch.ones(2, 3, 8)).sites]
         [0.0, 0.0, 0.5, 0.5]
     """
-    schedule = Schedule("early(0.5, cutoff=50)", scale="top")
+    schedule = PresetSchedule("early(0.5, cutoff=50)", epochs=300, scale="top")
     return _stochastic_depth("early_stochastic_depth_vit", model, inputs, 0.5, "linspace", LIU, schedule)
 
 
@@ -86,10 +86,10 @@ def late_stochastic_depth_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
     Example:
         >>> import torch
         >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        >>> late_stochastic_depth_vit(layer, torch.ones(2, 3, 8)).schedule.call
+        >>> late_stochastic_depth_vit(layer, torch.ones(2, 3, 8)).schedule.text
         'late(0.4, cutoff=50)'
     """
-    schedule = Schedule("late(0.4, cutoff=50)", scale="top")
+    schedule = PresetSchedule("late(0.4, cutoff=50)", epochs=300, scale="top")
     return _stochastic_depth("late_stochastic_depth_vit", model, inputs, 0.4, "linspace", LIU, schedule)
 
 
@@ -157,7 +157,7 @@ def stochastic_depth_resnet(model: nn.Module, inputs: Any) -> AppliedPreset:
 
 
 def _stochastic_depth(name: str, model: nn.Module, inputs: Any, p: float, rule: str, source: Source,
-                      schedule: Schedule | None = None) -> AppliedPreset:
+                      schedule: PresetSchedule | None = None) -> AppliedPreset:
     placement = _in_branches(name, model, inputs, DropPath(p), rule)
     with begin(model) as steps:
         steps.insert(placement)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from dropkit.surgery.placement import after_activations, after_convolutions, on_input
-from dropkit.surgery.recipe import AppliedPreset, Schedule, begin, holds, misfit, modules_of, names_of
+from dropkit.surgery.recipe import AppliedPreset, PresetSchedule, begin, holds, misfit, modules_of, names_of
 from dropkit.surgery.sources import GHIASI, SRIVASTAVA, TOMPSON
 from dropkit.variants.drop_block import DropBlock2d
 from dropkit.variants.max_norm import MaxNorm
@@ -95,4 +95,4 @@ def drop_block_resnet50(model: nn.Module, inputs: Any = None) -> AppliedPreset:
     with begin(model) as steps:
         steps.insert({name: DropBlock2d(0.1, 7) for name in norms})
         steps.notes.append("skip connections without a projection hold no module, and are left alone")
-    return steps.done("drop_block_resnet50", GHIASI, Schedule("linear(0.0, 0.1)", unit="training"))
+    return steps.done("drop_block_resnet50", GHIASI, PresetSchedule("linear(0.0, 0.1)"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.schedules import Schedule, early, late, parse
+from dropkit.schedules.base import check_count
 from dropkit.surgery.insert import Insertion, insert, remove
 from dropkit.surgery.rates import set_rate
+from dropkit.surgery.scheduler import RateScheduler
 from dropkit.surgery.sites import Site, format_sites, sites, walk
 from dropkit.surgery.sources import Source
 from dropkit.surgery.targets import check_model, every_name
@@ -20,31 +21,37 @@ from dropkit.variants.site import StreamSite
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PresetSchedule:
     """How a recipe's rate moves over training.
 
     Args:
-        call: how to make it, as ``"early(0.5, cutoff=50)"``: the name and arguments of a function of ``dropkit.schedules``.
-        unit: in what cutoffs and totals count: ``"epoch"``, or ``"training"`` for the whole of it.
+        text: a schedule of ``dropkit.schedules`` as text, such as ``"early(0.5, cutoff=50)"``.
+        epochs: the length of the published run, where cutoffs count its epochs; None where the schedule stretches over a run.
         scale: what the schedule's rate means: ``"rate"`` of every site, or ``"top"``, of the deepest, others in proportion.
 
     Example:
-        >>> Schedule("early(0.5, cutoff=50)").parse()
-        ('early', (0.5,), {'cutoff': 50})
+        >>> PresetSchedule("early(0.5, cutoff=50)", epochs=300).of(0.5, steps_per_epoch=10)
+        early(0.25, 500)
     """
 
-    call: str
-    unit: str = "epoch"
+    text: str
+    epochs: int | None = None
     scale: str = "rate"
 
-    def parse(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-        """The name of the function, its arguments, and its named arguments."""
-        call = ast.parse(self.call, mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise InputError("a schedule is a call of a function of dropkit.schedules", got=self.call,
-                             fix='Write it as "linear(0.0, 0.1)"')
-        named = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
-        return call.func.id, tuple(ast.literal_eval(argument) for argument in call.args), named
+    def of(self, share: float = 1.0, steps_per_epoch: int = 1) -> Schedule:
+        """The schedule of a site.
+
+        Args:
+            share: the site's part of the rate that the schedule gives.
+            steps_per_epoch: how many steps of the scheduler an epoch has.
+        """
+        schedule = parse(self.text)
+        changed = {"cutoff": schedule.cutoff * steps_per_epoch} if isinstance(schedule, early | late) else {}
+        scaled = {"rate": schedule.rate * share} if isinstance(schedule, early | late) else {}
+        return replace(schedule, **changed, **scaled)
+
+    def __str__(self) -> str:
+        return self.text if self.epochs is None else f"{self.text}, of {self.epochs} epochs"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class AppliedPreset:
         name: of the recipe.
         sites: the sites that it put in or whose rates it set, as they are now.
         source: where it was published.
-        schedule: how the rate is to move over training, or None for a constant one.
+        schedule: how the rate is to move over training, or None for a constant one; `scheduler` makes it move.
         companion: what goes with it, such as a `MaxNorm` to attach to the optimiser, or None.
         notes: what it could not do, or left to the caller.
     """
@@ -63,7 +70,7 @@ class AppliedPreset:
     name: str
     sites: tuple[Site, ...]
     source: Source
-    schedule: Schedule | None = None
+    schedule: PresetSchedule | None = None
     companion: MaxNorm | None = None
     notes: tuple[str, ...] = ()
     _undo: list[Callable[[], None]] = field(default_factory=list, repr=False, compare=False)
@@ -80,10 +87,44 @@ class AppliedPreset:
         while self._undo:
             self._undo.pop()()
 
+    def scheduler(self, model: nn.Module, *, steps_per_epoch: int = 1, steps: int | None = None) -> RateScheduler:
+        """What moves the rates as published; its rates of step 0 are set at once.
+
+        Args:
+            model: the model that the recipe was applied to, or a wrapper or copy of it.
+            steps_per_epoch: how often an epoch calls the scheduler's ``step``: 1, or the number of batches.
+            steps: the length of the run in calls of ``step``. Needed where the schedule stretches over the run; otherwise
+                that of the published one.
+
+        Raises:
+            InputError: for a recipe of constant rates, or without the run's length where it is needed.
+
+        Example:
+            >>> import torch
+            >>> import dropkit as dk
+            >>> model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            >>> put = dk.preset("early_stochastic_depth_vit", model, torch.ones(2, 3, 8))
+            >>> scheduler = put.scheduler(model)
+            >>> for _ in range(25):
+            ...     scheduler.step()
+            >>> max(scheduler.rates.values())
+            0.25
+        """
+        if self.schedule is None:
+            raise InputError("a recipe with a schedule can be given a scheduler", got=phrase(f"{self.name}, of constant rates"),
+                             fix="Make a dropkit.RateScheduler with a schedule of your own")
+        check_count(steps_per_epoch, "steps_per_epoch")
+        if steps is None and self.schedule.epochs is not None:
+            steps = self.schedule.epochs * steps_per_epoch
+        top = max(site.p for site in self.sites)
+        share = {site.name: site.p / top if self.schedule.scale == "top" else 1.0 for site in self.sites}
+        return RateScheduler(model, {name: self.schedule.of(part, steps_per_epoch) for name, part in share.items()},
+                             steps=steps)
+
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.source})", format_sites(self.sites)]
         if self.schedule is not None:
-            lines.append(f"schedule: {self.schedule.call}, counted in the {self.schedule.unit}")
+            lines.append(f"schedule: {self.schedule}; .scheduler(model) makes the rates follow it")
         if self.companion is not None:
             lines.append(f"companion: MaxNorm(c={self.companion.c:g}); attach it to the optimiser")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -165,7 +206,7 @@ class Steps:
         self.touched.append(module)
         self.undo.append(lambda: _put_back(places, module, layer))
 
-    def done(self, name: str, source: Source, schedule: Schedule | None = None,
+    def done(self, name: str, source: Source, schedule: PresetSchedule | None = None,
              companion: MaxNorm | None = None) -> AppliedPreset:
         """What was done.
 
