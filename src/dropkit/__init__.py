@@ -9,6 +9,7 @@ from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
 from dropkit.study import Experiment, study
+from dropkit.surgery.disabled import disabled
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
@@ -19,6 +20,6 @@ from dropkit.variants.regularization import regularization_loss
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "MaxNorm", "MissingExtraError", "Site", "backends", "catalog",
-    "checkpoint_contexts", "depth_rates", "format_sites", "functional", "keyed", "name_streams", "nn", "regularization_loss",
-    "set_rate", "sites", "study", "swap",
+    "checkpoint_contexts", "depth_rates", "disabled", "format_sites", "functional", "keyed", "name_streams", "nn",
+    "regularization_loss", "set_rate", "sites", "study", "swap",
 ]

@@ -11,13 +11,17 @@ from torch import nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
-from dropkit.surgery.sites import Site, rate_attribute, sites
+from dropkit.surgery.sites import Site, sites
+
+_CALLS = "Functional calls such as F.dropout can be set once dropkit.swap(model, inputs=...) has found them"
 
 
 def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, float]:
     """Set the rate of all sites, or of those whose names match.
 
-    Nothing changes unless everything is in order.
+    Nothing changes unless everything is in order. The rates of functional calls can be set once ``dk.swap`` has found them
+    with ``inputs``: what is set here counts instead of what the code passes, wherever the call would drop, until it is set
+    back to the code's own rate.
 
     Args:
         model: any module with dropout in it. Sites that learn their rate, or have none, are left alone.
@@ -37,15 +41,14 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
         >>> [site.p for site in sites(model)]
         [0.5, 0.2, 0.1]
     """
-    found = {site.name: site for site in sites(model) if rate_attribute(site.module) is not None}
+    found = {site.name: site for site in sites(model) if site.settable}
     if not found:
         raise InputError("a model whose rates are set has dropout modules", got=phrase(type(model).__name__),
-                         fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
+                         fix=f"Add dropkit.nn.Dropout where it should drop. {_CALLS}")
     rates = _matched(found, rate) if isinstance(rate, Mapping) else dict.fromkeys(found, check_rate(rate, "rate"))
     previous = {name: found[name].p for name in found if name in rates}
     for name, value in rates.items():
-        module = found[name].module
-        setattr(module, rate_attribute(module) or "p", value)
+        found[name].set_rate(value)
     return previous
 
 
@@ -67,4 +70,5 @@ def _matched(found: Mapping[str, Site], patterns: Mapping[str, Any]) -> dict[str
 def _nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
     known = list(names)
     near = difflib.get_close_matches(str(pattern), known, n=count, cutoff=0.4) or known[:count]
-    return f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"
+    listed = f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"
+    return f"{listed}. {_CALLS}" if ":" in str(pattern) else listed
