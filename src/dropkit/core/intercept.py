@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -55,4 +56,7 @@ def interceptable(function: Callable[_Arguments, _Result]) -> Callable[_Argument
         answer: _Result = interceptor.handle(call, args, kwargs)
         return answer
 
+    if inspect.isfunction(function):  # where pickle, which looks functions up by name, finds this one
+        setattr(function, "public", call)  # noqa: B010
+        call.__qualname__ = f"{function.__qualname__}.public"
     return call
