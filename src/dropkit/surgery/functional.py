@@ -79,9 +79,8 @@ class Call:
 
     def without_dropout(self) -> Any:
         """Run the function as it runs in evaluation."""
-        if self.rule.ours:
-            return self.rule.plain(**{**self.arguments, "training": False})
-        return self.rule.plain(**{**self.arguments, self.rule.rate or "p": 0.0})
+        off: Arguments = {self.rule.training: False} if self.rule.training else {str(self.rule.rate): 0.0}
+        return self.rule.plain(**{**self.arguments, **off})
 
     def dropped(self, p: float | Tensor, stream: str | None) -> Any:
         """Answer the call with dropkit's masks; where it does nothing, with the function itself.
@@ -146,12 +145,8 @@ def _with_mask(x: Tensor, p: Any, training: bool, inplace: bool, *, stream: str 
 
 
 def _attention(arguments: Arguments, p: Any, stream: str | None) -> Tensor:
-    mask = arguments.get("attn_mask")
-    if mask is not None and mask.dim() < 2:
-        mask = mask.expand(1, -1) if mask.dim() else mask.expand(1, 1)
-    more = {name: arguments[name] for name in ("is_causal", "scale", "enable_gqa") if name in arguments}
-    query, key, value = arguments["query"], arguments["key"], arguments["value"]
-    return scaled_dot_product_attention(query, key, value, mask, p, stream=stream, **more)
+    same = {name: value for name, value in arguments.items() if name != "dropout_p"}
+    return scaled_dot_product_attention(p=p, stream=stream, **same)
 
 
 def _own(name: str, kind: str, rate: str | None, always: bool = True) -> tuple[Callable[..., Any], Rule]:
