@@ -188,23 +188,24 @@ def test_other_threads_are_off_and_others_models_are_not():
     assert not deterministic(model)
 
 
-def test_compiled_models_run_uncompiled_inside():
+def compiled_inside():
+    return nn.Sequential(torch.compile(nets.Always(), backend="eager"), nn.Dropout(0.5))
+
+
+def compiled_in_place():
+    model = nets.Always()
+    model.compile(backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("build", [lambda: torch.compile(nets.Always(), backend="eager"), compiled_inside, compiled_in_place])
+def test_compiled_models_run_uncompiled_inside(build):
     torch.compiler.reset()
-    model = nets.calls()
-    whole = torch.compile(model, backend="eager")
-    whole(X)
-    with dk.disabled(whole):
-        assert deterministic(whole)
-    part = nn.Sequential(torch.compile(nn.Sequential(nets.Always()), backend="eager"), nn.ReLU())
-    with dk.disabled(part):
-        assert deterministic(part)
-    inplace = nets.calls()
-    inplace.compile(backend="eager")
-    with dk.disabled(inplace):
-        assert deterministic(inplace)
-    assert not deterministic(whole)
-    assert not deterministic(part)
-    assert not deterministic(inplace)
+    model = build()
+    model(X)
+    with dk.disabled(model):
+        assert deterministic(model)
+    assert not deterministic(model)
 
 
 def test_a_checkpointed_forward_is_recomputed_alike():

@@ -185,7 +185,7 @@ class _Watched:
 
     def __init__(self, watch: Watch, path: str, module: nn.Module, own: Callable[..., Any] | None) -> None:
         self.watch, self.path, self.module, self.own = watch, path, module, own
-        functools.update_wrapper(self, own or type(module).forward.__get__(module))  # some ask for its signature
+        functools.update_wrapper(self, own or type(module).forward.__get__(module), updated=())  # some read its signature
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = self.own or type(self.module).forward.__get__(self.module)
