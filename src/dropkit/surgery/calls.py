@@ -132,7 +132,9 @@ def _random_states(model: nn.Module) -> Iterator[None]:
         undo.enter_context(torch.random.fork_rng(devices=[]))
         for kind, devices in places.items():
             undo.enter_context(torch.random.fork_rng(devices=sorted(devices), device_type=kind))
-        yield
-    random.setstate(state)
-    if numpy is not None:
-        numpy.random.set_state(numpy_state)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            if numpy is not None:
+                numpy.random.set_state(numpy_state)
