@@ -1,5 +1,7 @@
 """Surgery on the models of the transformers library, built from small configurations without weights."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -60,11 +62,10 @@ def keyed(model, inputs):
 
 def attention_line():
     """Where torch's attention is called, read from the library's source."""
-    import inspect
-
     from transformers.integrations import sdpa_attention
     lines, first = inspect.getsourcelines(sdpa_attention.sdpa_attention_forward)
-    return {f"sdpa_attention.py:{number}" for number, line in enumerate(lines, first) if "scaled_dot_product_attention(" in line}
+    calls = [number for number, line in enumerate(lines, first) if "scaled_dot_product_attention(" in line]
+    return {f"sdpa_attention.py:{number}" for number in calls}
 
 
 @pytest.mark.parametrize(("build", "owners", "attention"), ALL)
@@ -118,7 +119,7 @@ def test_gradient_checkpointing_makes_the_masks_again(build, attention):
     grads = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         model.zero_grad()
         torch.manual_seed(3)
         output(model, inputs).square().sum().backward()
