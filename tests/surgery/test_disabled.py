@@ -93,7 +93,7 @@ def test_calls_that_ignore_the_mode_are_off_too():
 
 
 @pytest.mark.parametrize(("where", "rest"), [("0:*", {"1", "2:dropout"}), ("1", {"0:dropout", "2:dropout"}),
-                                             ("*:dropout", {"1"}), ("*", set()), ("nothing", {"0:dropout", "1", "2:dropout"})])
+                                             ("*:dropout", {"1"}), ("*", set())])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_where_chooses_by_name(where, rest, swapped):
     class Call(nn.Module):
@@ -228,4 +228,29 @@ def test_signatures_are_kept_inside():
 
 def test_a_model_is_a_module():
     with pytest.raises(dk.InputError, match=r"a model is a torch\.nn\.Module"), dk.disabled([nn.Dropout()]):
+        pass
+
+
+@pytest.mark.parametrize(("where", "near"), [("head", "'1'"), ("0:dropuot", "'0:dropout'")])
+def test_a_pattern_that_matches_nothing_is_refused_afterwards(where, near):
+    model = nn.Sequential(nets.Always(), nn.Dropout(0.5))
+    with pytest.raises(dk.InputError, match=f"matches the name of a site that runs; got '{where}'.*{near}"), \
+            dk.disabled(model, where):
+        model(X)
+    assert_clean()
+    with dk.disabled(model, where):  # nothing ran, nothing can be said
+        pass
+    plain = nn.Linear(8, 8)
+    with dk.disabled(plain):  # everything may be nothing
+        assert deterministic(plain)
+
+
+def test_an_error_of_the_model_comes_first():
+    with pytest.raises(KeyError), dk.disabled(nets.calls(), "nothing"):
+        raise KeyError
+
+
+@pytest.mark.parametrize("where", [None, 3, ["*"]])
+def test_where_is_text(where):
+    with pytest.raises(dk.InputError, match="where is a glob of site names"), dk.disabled(nn.Dropout(), where):
         pass

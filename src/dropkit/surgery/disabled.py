@@ -9,8 +9,10 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from dropkit.core.errors import InputError
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import kind_of, walk
+from dropkit.surgery.rates import nearest
 from dropkit.surgery.watch import Frame, Watch
 
 
@@ -30,7 +32,8 @@ def disabled(model: nn.Module, where: str = "*") -> Iterator[None]:
         where: a glob of site names, those of `dk.sites` with inputs, such as ``"encoder.*"`` or ``"*:dropout"``.
 
     Raises:
-        InputError: when ``model`` is not a module.
+        InputError: when ``model`` is not a module, and at the end of the block when forwards ran in which ``where`` matched
+            the name of no site.
 
     Example:
         >>> import torch
@@ -39,13 +42,25 @@ def disabled(model: nn.Module, where: str = "*") -> Iterator[None]:
         ...     model(torch.ones(4)), model[0].training
         (tensor([1., 1., 1., 1.]), True)
     """
-    found = [module for name, module in walk(model) if kind_of(module) is not None and fnmatchcase(name, where)]
+    if not isinstance(where, str):
+        raise InputError("where is a glob of site names", got=where, fix='Pass a str such as "encoder.*"')
+    named = {name: module for name, module in walk(model) if kind_of(module) is not None}
+    found = [module for name, module in named.items() if fnmatchcase(name, where)]
+    seen, matched = dict.fromkeys(named), bool(found)
 
     def notice(frame: Frame, key: str, call: Call, p: float) -> bool:
-        return fnmatchcase(f"{frame.path}:{key}" if key else frame.path, where)
+        nonlocal matched
+        name = f"{frame.path}:{key}" if key else frame.path
+        seen[name] = None
+        matches = fnmatchcase(name, where)
+        matched |= matches
+        return matches
 
-    with Watch(model, notice, _Quiet(found).now):
+    quiet = _Quiet(found)
+    with Watch(model, notice, quiet.now):
         yield
+    if not matched and where != "*" and quiet.ran:
+        raise InputError("where matches the name of a site that runs", got=where, fix=nearest(where, seen))
 
 
 class _Quiet:
@@ -53,14 +68,14 @@ class _Quiet:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._modules = modules
-        self._lock, self._running = threading.Lock(), 0
+        self._lock, self._running, self.ran = threading.Lock(), 0, False
         self._saved: list[tuple[nn.Module, str, object]] = []
 
     @contextmanager
     def now(self) -> Iterator[None]:
         """Keep them quiet; the first to enter turns them off and the last to leave turns them on."""
         with self._lock:
-            self._running += 1
+            self._running, self.ran = self._running + 1, True
             if self._running == 1:
                 self._saved = [(module, *_off(module)) for module in self._modules]
         try:

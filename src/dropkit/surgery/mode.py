@@ -30,6 +30,8 @@ class DropMode(TorchFunctionMode):
                            kwargs: dict[str, Any] | None = None) -> Any:
         """Answer one call; see ``torch.overrides.TorchFunctionMode``."""
         given = kwargs or {}
+        if func not in _MET:
+            return func(*args, **given)
         if THREAD.interceptor is self.interceptor:
             if func in RULES:
                 return self.interceptor.handle(func, args, given)
@@ -55,3 +57,4 @@ def _without_overrides(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _attend = _without_overrides(F.multi_head_attention_forward)
+_MET = {*RULES, F.multi_head_attention_forward, torch.Tensor.unflatten}

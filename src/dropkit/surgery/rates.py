@@ -62,13 +62,26 @@ def _matched(found: Mapping[str, Site], patterns: Mapping[str, Any]) -> dict[str
             continue
         names = [name for name in found if isinstance(pattern, str) and fnmatchcase(name, pattern)]
         if not names:
-            raise InputError("every pattern matches the name of a site", got=pattern, fix=_nearest(pattern, found))
+            more = f". {_CALLS}" if ":" in str(pattern) else ""
+            raise InputError("every pattern matches the name of a site", got=pattern, fix=nearest(pattern, found) + more)
         rates.update(dict.fromkeys(names, checked))
     return rates | exact
 
 
-def _nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
+def nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
+    """What to do about a pattern that matches no site's name.
+
+    Args:
+        pattern: the pattern.
+        names: the names there are.
+        count: how many to show at most.
+
+    Example:
+        >>> nearest("haed", ["head", "encoder.0"])
+        "The nearest sites are 'head'; dropkit.sites(model) lists all 2"
+    """
     known = list(names)
+    if not known:
+        return "The model has no dropout"
     near = difflib.get_close_matches(str(pattern), known, n=count, cutoff=0.4) or known[:count]
-    listed = f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"
-    return f"{listed}. {_CALLS}" if ":" in str(pattern) else listed
+    return f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"
