@@ -110,3 +110,13 @@ def test_scripted_parts_are_opaque():
     with watch:
         watch.model(X)
     assert len(seen) == 3
+
+
+def test_data_parallel_runs_on_one_device():
+    """Replicas of a module on other devices would run the module itself."""
+    model = nn.DataParallel(Net())
+    model.device_ids = [0, 1]  # as on a machine with two
+    watch, _ = watched(model)
+    with watch:
+        assert model.device_ids == [0]
+    assert model.device_ids == [0, 1]

@@ -22,10 +22,11 @@ def disabled(model: nn.Module, where: str = "*") -> Iterator[None]:
 
     Training stays training: batch normalisation goes on counting, and no module's mode changes between forwards. Calls of
     ``F.dropout``, ``F.scaled_dot_product_attention`` and their like are met during the forward of the model or of one of its
-    modules. Nothing is drawn, so that ``torch.manual_seed`` means the same with and without.
+    modules; what is turned off draws nothing from the random state.
 
-    Contexts nest, and each turns off more. Compiled models run uncompiled inside. The block holds for all threads that run
-    the model meanwhile. A checkpointed forward is recomputed in the backward pass, which therefore belongs inside as well.
+    Contexts nest, and each turns off more. The block holds for all threads that run the model meanwhile. Compiled models run
+    uncompiled inside, and ``DataParallel`` on one device. A checkpointed forward is recomputed in the backward pass, which
+    therefore belongs inside as well.
 
     Args:
         model: any module.

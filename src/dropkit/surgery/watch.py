@@ -51,7 +51,8 @@ Notice = Callable[[Frame, str, Call, float], bool]
 class Watch:
     """Sees every call of a function that drops in the forwards of a model's modules, inside a ``with`` block.
 
-    Every module's ``forward`` is wrapped and given back afterwards. Compiled parts run uncompiled meanwhile.
+    Every module's ``forward`` is wrapped and given back afterwards. Compiled parts run uncompiled meanwhile, and
+    ``DataParallel`` on one device.
 
     Args:
         model: any module.
@@ -80,7 +81,7 @@ class Watch:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             for part in self.model.modules():
-                self._bypass_compiler(part, undo)
+                self._unwrapped(part, undo)
             for path, module in walk(self.model):
                 if not isinstance(module, torch.jit.ScriptModule):
                     _set(module, "forward", _Watched(self, path, module, vars(module).get("forward")), undo)
@@ -158,11 +159,14 @@ class Watch:
         return stack
 
     @staticmethod
-    def _bypass_compiler(part: nn.Module, undo: ExitStack) -> None:
+    def _unwrapped(part: nn.Module, undo: ExitStack) -> None:
+        """Keep wrappers from running anything but the modules themselves: compiled code, or replicas on several devices."""
         if is_compiled(part):
             _set(part, "forward", part.get_submodule("_orig_mod"), undo)
         if vars(part).get("_compiled_call_impl") is not None:  # of model.compile()
             _set(part, "_compiled_call_impl", None, undo)
+        if isinstance(part, nn.DataParallel):
+            _set(part, "device_ids", part.device_ids[:1], undo)
 
 
 def tell(call: Call, p: float) -> bool:
