@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -24,6 +26,17 @@ def plain(y):
 def test_every_row_of_the_catalog_has_a_rule():
     assert {getattr(dk.functional, row.function.__name__) for row in dk.catalog()} <= set(RULES)
     assert all(RULES[getattr(dk.functional, row.function.__name__)].kind == row.name for row in dk.catalog())
+
+
+@pytest.mark.parametrize("name", dk.functional.__all__)
+def test_parameters_and_defaults_are_those_of_the_signature(name):
+    rule = RULES.get(getattr(dk.functional, name))
+    if rule is None:  # a loss or a helper
+        assert name in ("drop_connect_moments", "edge_weights", "multi_sample_loss", "r_drop_loss", "variational_kl")
+        return
+    parameters = inspect.signature(getattr(dk.functional, name)).parameters
+    assert list(rule.parameters) == list(parameters)
+    assert rule.rate is None or rule.defaults == (parameters[rule.rate].default, parameters["training"].default)
 
 
 def test_kinds_are_those_of_the_catalog():

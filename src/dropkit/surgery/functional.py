@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,9 +150,11 @@ def _attention(arguments: Arguments, p: Any, stream: str | None) -> Tensor:
 
 def _own(name: str, kind: str, rate: str | None, always: bool = True) -> tuple[Callable[..., Any], Rule]:
     """The public function of dropkit's façade and its rule."""
-    public: Callable[..., Any] = getattr(functional, name)
-    plain = inspect.unwrap(public)
-    parameters = inspect.signature(plain).parameters
+    public = getattr(functional, name)
+    plain: Any = public.__wrapped__
+    code = plain.__code__  # inspect.signature takes longer than the rest of the import
+    parameters = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+    defaults = dict(zip(parameters[:code.co_argcount][::-1], (plain.__defaults__ or ())[::-1], strict=False))
 
     def drop(arguments: Arguments, p: Any, stream: str | None) -> Any:
         changed = dict(arguments)
@@ -163,8 +164,8 @@ def _own(name: str, kind: str, rate: str | None, always: bool = True) -> tuple[C
             changed["stream"] = stream
         return plain(**changed)
 
-    default = math.nan if rate is None else parameters[rate].default
-    return public, Rule(name, kind, tuple(parameters), rate, "training", (default, True), always, plain, drop, ours=True)
+    default = math.nan if rate is None else defaults[rate]
+    return public, Rule(name, kind, parameters, rate, "training", (default, True), always, plain, drop, ours=True)
 
 
 _ATTENTION = "scaled_dot_product_attention"
