@@ -1,3 +1,5 @@
+import inspect
+import pickle
 import subprocess
 import sys
 
@@ -16,9 +18,15 @@ def test_a_facade_is_the_catalog(facade, column, more):
     names = sorted([*(getattr(row, column).__name__ for row in CATALOG), *more])
     assert facade.__all__ == names == dir(facade)
     for row in CATALOG:
-        assert getattr(facade, getattr(row, column).__name__) is getattr(row, column)
+        assert inspect.unwrap(getattr(facade, getattr(row, column).__name__)) is getattr(row, column)
     with pytest.raises(AttributeError, match="DropOut"):
         _ = facade.DropOut
+
+
+@pytest.mark.parametrize("name", dk.functional.__all__)
+def test_functions_are_pickled_by_name(name):
+    function = getattr(dk.functional, name)
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_stars_import_only_variants():

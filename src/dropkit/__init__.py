@@ -12,6 +12,7 @@ from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
 from dropkit.study import Experiment, study
+from dropkit.surgery.disabled import disabled
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.streams import name_streams
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "format_sites", "functional",
-    "insert", "keyed", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss", "remove", "schedules",
-    "set_rate", "sites", "study", "swap",
+    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
+    "functional", "insert", "keyed", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss",
+    "remove", "schedules", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The

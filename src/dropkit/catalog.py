@@ -71,7 +71,6 @@ _GRADIENT = "values pass unchanged and gradients are dropped: tests/variants/tes
 _BRANCH = "which layers run is decided in Python, so compilers and vmap see a branch on a random value"
 _SHAPE = "how many edges remain depends on chance; compilers, vmap and meta tensors need shapes that do not"
 _COUNT = "the number of tokens that remain follows from the rate, so that a new rate is a new shape"
-_LEARNED = "the rate is a parameter, whose value a forward pass does not read: at 0 noise is drawn and has no effect"
 _FUSED = "torch neither traces nor batches its fused LSTM; tests/variants/test_weight_drop.py wraps other layers"
 
 CATALOG: tuple[Variant, ...] = (
@@ -193,10 +192,9 @@ CATALOG: tuple[Variant, ...] = (
             "Molchanov et al., Variational dropout sparsifies deep neural networks, ICML 2017"),
     Variant("concrete_dropout", "concrete", concrete_dropout, ConcreteDropout,
             Claims(False, False, False, "one soft decision an element, or shared along share_dims", realised_rate=False,
-                   rate_one="other", state=(*LAYER, "p_logit")),
+                   rate_one="other", rate=None, state=(*LAYER, "p_logit")),
             Trial(lambda p: ConcreteDropout(trials.layer(), p), normal(10), one(10)),
-            "Learns its rate with the weights.", "Gal et al., Concrete dropout, NeurIPS 2017",
-            opt_outs=(("rate_zero_changes_nothing", _LEARNED),)),
+            "Learns its rate with the weights.", "Gal et al., Concrete dropout, NeurIPS 2017"),
     Variant("locked_dropout", "locked", locked_dropout, LockedDropout,
             Claims(True, False, True, "one decision a feature of each sequence, for all time steps", inverted=True),
             Trial(lambda p: LockedDropout(p, batch_first=True), normal(6, 10), one(6, 10),

@@ -33,7 +33,7 @@ def test_contract(row, check):
 @rows
 def test_names_are_consistent(row):
     assert getattr(dk.nn, row.module.__name__) is row.module
-    assert getattr(dk.functional, row.function.__name__) is row.function
+    assert inspect.unwrap(getattr(dk.functional, row.function.__name__)) is row.function
     assert row.module.__name__.lower() == row.name.replace("_", "") == row.function.__name__.replace("_", "")
     assert row.function.__module__ == row.module.__module__ == f"dropkit.variants.{row.family}"
     assert row.summary.endswith(".")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+import dropkit as dk
 
 
 class Shared(nn.Module):
@@ -61,3 +64,32 @@ CASES = {
     "shared": (Shared, torch.ones(4, 8)),
     "root": (lambda: nn.Dropout(0.5), torch.ones(4, 8)),
 }
+
+
+class Calls(nn.Module):
+    """Dropout by functions: torch's with and without a flag, dropkit's, and attention's."""
+
+    def __init__(self, p=0.3):
+        super().__init__()
+        self.p, self.proj, self.norm = p, nn.Linear(8, 8), nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        x = F.dropout(self.proj(x), self.p, self.training)
+        x = dk.functional.dropout(self.norm(x), 0.2, self.training)
+        heads = x.reshape(1, 2, len(x), 4)
+        heads = F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.4 if self.training else 0.0)
+        return F.alpha_dropout(heads.reshape(len(x), 8), 0.1, training=self.training)
+
+
+class Always(nn.Module):
+    """The mistake: attention that drops in evaluation, and a forgotten flag."""
+
+    def forward(self, x):
+        x = F.dropout(x, 0.5)
+        heads = x.reshape(1, 1, *x.shape)
+        return F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.4).reshape(x.shape)
+
+
+def calls():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.Sequential(Calls(), nn.Dropout(0.1), Calls(0.6), Own(0.2), layer)

@@ -105,3 +105,100 @@ def test_a_compiled_model_follows():
     assert torch.equal(compiled(torch.ones(4)), torch.zeros(4))
     dk.set_rate(compiled, 0.0)
     assert torch.equal(compiled(torch.ones(4)), torch.ones(4))
+
+
+X = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_functional_calls_are_set_once_they_are_found():
+    model = dk.swap(nets.calls(), inputs=X)
+    before = rates(model)
+    previous = dk.set_rate(model, {"*:dropout": 0.9, "2:scaled_dot_product_attention": 0.0})
+    assert previous == {"0:dropout": 0.3, "2:dropout": 0.6, "2:scaled_dot_product_attention": 0.4}
+    assert rates(model) == {**before, "0:dropout": 0.9, "2:dropout": 0.9, "2:scaled_dot_product_attention": 0.0}
+    dk.set_rate(model, previous)
+    assert rates(model) == before
+
+
+def test_rates_of_calls_take_effect():
+    model = dk.swap(nn.Sequential(nets.Calls()), inputs=X)
+    dk.set_rate(model, 0.0)
+    assert torch.equal(model(X), model(X))
+    dk.set_rate(model, {"0:dropout#1": 1.0, "0:alpha_dropout": 0.0})
+    assert not model(X).any()
+
+
+def test_a_rate_that_was_set_does_not_act_in_evaluation():
+    """In evaluation the code passes a rate of 0, or a flag."""
+    model = dk.swap(nets.calls(), inputs=X).eval()
+    expected = model(X)
+    dk.set_rate(model, 0.9)
+    assert torch.equal(model(X), expected)
+
+
+def test_a_rate_that_was_set_acts_wherever_the_call_acts():
+    model = dk.swap(nets.Always(), inputs=X).eval()
+    dk.set_rate(model, 0.0)
+    assert torch.equal(model(X), model(X))
+
+
+def test_a_rate_above_zero_turns_on_what_the_code_left_off():
+    class Off(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.0, self.training)
+
+    model = dk.swap(nn.Sequential(Off()), inputs=X)
+    dk.set_rate(model, 1.0)
+    assert not model(X).any()
+    assert torch.equal(model.eval()(X), X)
+
+
+def test_set_back_the_codes_own_rate_counts_again():
+    model = dk.swap(nn.Sequential(nets.Calls(0.3)), inputs=X)
+    previous = dk.set_rate(model, {"0:dropout": 0.9})
+    dk.set_rate(model, previous)
+    model[0].p = 1.0  # the code passes another rate now
+    dk.set_rate(model, {"0:dropout#1": 0.0, "0:scaled*": 0.0, "0:alpha*": 0.0})
+    with dk.keyed(0):
+        y = model(X)
+    model[0].proj.weight.data.add_(1.0)
+    with dk.keyed(0):
+        assert torch.equal(model(X), y)  # all of the projection is dropped
+
+
+def test_swapping_again_keeps_the_rates_that_were_set():
+    model = dk.swap(nets.calls(), inputs=X)
+    dk.set_rate(model, {"0:dropout": 0.9})
+    before = rates(model)
+    assert rates(dk.swap(model, inputs=X)) == before
+    assert rates(dk.swap(model)) == before
+
+
+@pytest.mark.parametrize("name", ["0:dropout", "0:dropuot"])
+def test_calls_that_were_not_looked_for_are_explained(name):
+    with pytest.raises(dk.InputError, match=r"once dropkit\.swap\(model, inputs=\.\.\.\) has found them"):
+        dk.set_rate(nets.calls(), {name: 0.1})
+
+
+def test_a_model_with_calls_only_is_told_what_to_do():
+    with pytest.raises(dk.InputError, match=r"F\.dropout can be set once dropkit\.swap\(model, inputs=\.\.\.\)"):
+        dk.set_rate(nets.Always(), 0.1)
+
+
+def test_misspelt_calls_have_near_matches():
+    with pytest.raises(dk.InputError, match="The nearest sites are '0:dropout'"):
+        dk.set_rate(dk.swap(nets.calls(), inputs=X), {"0:dropuot": 0.1})
+
+
+def test_a_site_that_refuses_a_rate_leaves_all_as_they_were():
+    model = nn.Sequential(nn.Dropout(0.5), dk.nn.GaussianDropout(0.2), nn.Dropout(0.3))
+    with pytest.raises(dk.InputError, match=r"\[0, 1\)"):
+        dk.set_rate(model, 1.0)
+    assert [site.p for site in dk.sites(model)] == [0.5, 0.2, 0.3]
+
+
+def test_a_rate_that_is_learned_is_left_alone():
+    learned = dk.nn.ConcreteDropout(nn.Linear(2, 2), 0.25)
+    model = nn.Sequential(learned, nn.Dropout(0.5))
+    assert dk.set_rate(model, 0.1) == {"1": 0.5}
+    assert [round(site.p, 6) for site in dk.sites(model)] == [0.25, 0.1]

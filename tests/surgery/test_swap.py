@@ -81,8 +81,9 @@ def test_shared_modules_stay_shared_and_take_their_first_name():
     assert len({tuple((y != 0).flatten().tolist()) for y in (first, second, third)}) == 3
 
 
-def test_subclasses_and_attention_are_left():
+def test_subclasses_keep_their_names():
     model = dk.swap(nets.mixed())
+    assert isinstance(model[5], nets.Own)
     assert [type(m).__module__.split(".")[0] for m in model] == ["torch", "dropkit", "torch", "dropkit", "dropkit", "nets"]
 
 
@@ -158,9 +159,6 @@ def test_wrapped_models(wrap):
 
 def test_swapped_transformers_train_and_reproduce():
     model, x = dk.swap(nets.encoder()), nets.CASES["encoder"][1]
-    for module in model.modules():
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0  # torch's own attention dropout is not keyed
     runs = []
     for _ in range(2):
         model.zero_grad()
@@ -168,3 +166,84 @@ def test_swapped_transformers_train_and_reproduce():
             model(x).square().sum().backward()
         runs.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+X = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_round_trip_with_functional_calls():
+    model = nets.calls()
+    before, attributes, hooks = classes(model), [set(vars(m)) for m in model.modules()], repr(model)
+    state, keys = copy.deepcopy(model.state_dict()), list(model.state_dict())
+    identities = list(map(id, model.modules()))
+    evaluated = model.eval()(X)
+    assert dk.swap(model, inputs=X) is model
+    assert torch.equal(model(X), evaluated)
+    assert list(map(id, model.modules())) == identities
+    assert list(model.state_dict()) == keys
+    model.load_state_dict(state)
+    dk.swap(model, to="torch")
+    assert torch.equal(model(X), evaluated)
+    assert (classes(model), [set(vars(m)) for m in model.modules()], repr(model)) == (before, attributes, hooks)
+
+
+def test_everything_follows_keyed():
+    model, runs = dk.swap(nets.calls(), inputs=X), []
+    for _ in range(2):
+        model.zero_grad()
+        with dk.keyed(1, step=5):
+            model(X).square().sum().backward()
+        runs.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    with dk.keyed(2), torch.no_grad():
+        other = model(X)
+    with dk.keyed(1), torch.no_grad():
+        assert not torch.equal(model(X), other)
+
+
+def test_streams_of_calls_follow_new_names():
+    model = dk.swap(nn.Sequential(nets.Always()), inputs=X)
+    with dk.keyed(0):
+        first = model(X)
+    outer = name_streams(nn.Sequential(nn.Identity(), model))
+    with dk.keyed(0):
+        assert not torch.equal(outer(X), first)
+
+
+def test_a_rate_that_torch_has_no_place_for_is_refused():
+    model = dk.swap(nets.calls(), inputs=X)
+    dk.set_rate(model, {"2:dropout": 0.9})
+    before = classes(model)
+    with pytest.raises(dk.InputError, match=r"a rate of 0\.9 that was set at site '2:dropout'\. Set it to .* first, 0\.6"):
+        dk.swap(model, to="torch")
+    assert classes(model) == before
+    dk.set_rate(model, {"2:dropout": 0.6})
+    assert classes(dk.swap(model, to="torch")) == classes(nets.calls())
+
+
+def test_a_forward_that_raises_changes_nothing():
+    model = nets.calls()
+    before = classes(model)
+    with pytest.raises(dk.InputError, match="a model runs on the inputs"):
+        dk.swap(model, inputs=torch.ones(3))
+    assert classes(model) == before
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_wrapped_models_with_calls(wrap):
+    torch.compiler.reset()
+    model = nn.Sequential(nets.Calls())
+    wrapped = dk.swap(wrap(model), inputs=X)
+    assert [site.name for site in dk.sites(wrapped)] == [
+        "0:dropout", "0:dropout#1", "0:scaled_dot_product_attention", "0:alpha_dropout"]
+    with dk.keyed(4):
+        expected = model(X)
+    with dk.keyed(4):
+        assert torch.equal(wrapped(X), expected)
+
+
+def test_new_code_is_found_by_swapping_again():
+    model = dk.swap(nn.Sequential(nn.Linear(8, 8)), inputs=X)
+    assert dk.sites(model) == []
+    model.append(nets.Always())
+    assert [site.name for site in dk.sites(dk.swap(model, inputs=X))] == ["1:dropout", "1:scaled_dot_product_attention"]

@@ -15,7 +15,7 @@ from torch import nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.applied import After, Applied, Before
-from dropkit.surgery.sites import kind_of, walk
+from dropkit.surgery.modules import kind_of, walk
 from dropkit.surgery.targets import Target, check_model, every_name, home_of, match_modules
 from dropkit.variants.site import StreamSite
 

@@ -11,8 +11,8 @@ from torch import nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
 from dropkit.surgery.insert import Placement, check_dropout
+from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.residual import HOMOGENEOUS, Branch, residual_branches
-from dropkit.surgery.sites import rate_attribute, walk
 from dropkit.surgery.targets import check_model
 from dropkit.surgery.trace import Trace, tensors, trace
 from dropkit.variants.alpha import AlphaDropout

@@ -8,9 +8,10 @@ from torch import nn
 
 from dropkit.core.errors import InputError
 from dropkit.surgery.insert import Placement
+from dropkit.surgery.modules import kind_of
 from dropkit.surgery.placement import after_activations, in_residual_branches
 from dropkit.surgery.recipe import AppliedPreset, PresetSchedule, begin, holds, misfit, modules_of
-from dropkit.surgery.sites import kind_of, rate_attribute, sites
+from dropkit.surgery.sites import sites
 from dropkit.surgery.sources import CONVNEXT, HUANG, LIU, SWIN, Source
 from dropkit.variants.drop_path import DropPath
 from dropkit.variants.dropout import Dropout
@@ -39,7 +40,7 @@ def early_dropout_vit(model: nn.Module, inputs: Any) -> AppliedPreset:
         'early(0.1, cutoff=50)'
     """
     branches = _in_branches("early_dropout_vit", model, inputs, Dropout(0.1), None)
-    present = [site.name for site in sites(model) if rate_attribute(site.module) is not None
+    present = [site.name for site in sites(model) if site.settable
                and kind_of(site.module) in ("dropout", "attention", "attention_dropout")]
     with begin(model, aware=True) as steps:
         if present:

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from dropkit.core.errors import InputError
+from dropkit.surgery.modules import kind_of, rate_attribute
 from dropkit.surgery.recipe import AppliedPreset, begin, misfit, modules_of, names_of
 from dropkit.surgery.residual import residual_branches
-from dropkit.surgery.sites import kind_of, rate_attribute
 from dropkit.surgery.sources import MERITY, VASWANI, ZAREMBA
 from dropkit.surgery.trace import Call, trace
 from dropkit.variants.dropout import Dropout

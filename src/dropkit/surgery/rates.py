@@ -11,13 +11,17 @@ from torch import nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
-from dropkit.surgery.sites import Site, rate_attribute, sites
+from dropkit.surgery.sites import Site, sites
+
+_CALLS = "Functional calls such as F.dropout can be set once dropkit.swap(model, inputs=...) has found them"
 
 
 def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, float]:
     """Set the rate of all sites, or of those whose names match.
 
-    Nothing changes unless everything is in order.
+    Nothing changes unless everything is in order. The rates of functional calls can be set once ``dk.swap`` has found them
+    with ``inputs``: what is set here counts instead of what the code passes, wherever the call would drop, until it is set
+    back to the code's own rate.
 
     Args:
         model: any module with dropout in it. Sites that learn their rate, or have none, are left alone.
@@ -28,7 +32,8 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
         The rates that the changed sites had, by name: ``set_rate(model, previous)`` restores them.
 
     Raises:
-        InputError: for a rate outside [0, 1], a pattern that matches no site, or a model without sites.
+        InputError: for a rate outside [0, 1] or one that a site refuses, a pattern that matches no site, or a model without
+            sites.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5)))
@@ -37,15 +42,19 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
         >>> [site.p for site in sites(model)]
         [0.5, 0.2, 0.1]
     """
-    found = {site.name: site for site in sites(model) if rate_attribute(site.module) is not None}
+    found = {site.name: site for site in sites(model) if site.settable}
     if not found:
         raise InputError("a model whose rates are set has dropout modules", got=phrase(type(model).__name__),
-                         fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
+                         fix=f"Add dropkit.nn.Dropout where it should drop. {_CALLS}")
     rates = _matched(found, rate) if isinstance(rate, Mapping) else dict.fromkeys(found, check_rate(rate, "rate"))
     previous = {name: found[name].p for name in found if name in rates}
-    for name, value in rates.items():
-        module = found[name].module
-        setattr(module, rate_attribute(module) or "p", value)
+    try:
+        for name, value in rates.items():
+            found[name].set_rate(value)
+    except InputError:  # a variant refuses what others take, such as a rate of 1
+        for name, value in previous.items():
+            found[name].set_rate(value)
+        raise
     return previous
 
 
@@ -59,12 +68,26 @@ def _matched(found: Mapping[str, Site], patterns: Mapping[str, Any]) -> dict[str
             continue
         names = [name for name in found if isinstance(pattern, str) and fnmatchcase(name, pattern)]
         if not names:
-            raise InputError("every pattern matches the name of a site", got=pattern, fix=_nearest(pattern, found))
+            more = f". {_CALLS}" if ":" in str(pattern) else ""
+            raise InputError("every pattern matches the name of a site", got=pattern, fix=nearest(pattern, found) + more)
         rates.update(dict.fromkeys(names, checked))
     return rates | exact
 
 
-def _nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
+def nearest(pattern: Any, names: Iterable[str], count: int = 5) -> str:
+    """What to do about a pattern that matches no site's name.
+
+    Args:
+        pattern: the pattern.
+        names: the names there are.
+        count: how many to show at most.
+
+    Example:
+        >>> nearest("haed", ["head", "encoder.0"])
+        "The nearest sites are 'head'; dropkit.sites(model) lists all 2"
+    """
     known = list(names)
+    if not known:
+        return "The model has no dropout"
     near = difflib.get_close_matches(str(pattern), known, n=count, cutoff=0.4) or known[:count]
     return f"The nearest sites are {', '.join(map(repr, near))}; dropkit.sites(model) lists all {len(known)}"

@@ -11,9 +11,10 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.schedules import Schedule, early, late, parse
 from dropkit.schedules.base import check_count
 from dropkit.surgery.insert import Insertion, insert, remove
+from dropkit.surgery.modules import walk
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.scheduler import RateScheduler
-from dropkit.surgery.sites import Site, format_sites, sites, walk
+from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.sources import Source
 from dropkit.surgery.targets import check_model, every_name
 from dropkit.variants.max_norm import MaxNorm

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from dropkit.surgery.applied import Applied
-from dropkit.surgery.sites import kind_of, unwrap
+from dropkit.surgery.modules import kind_of, unwrap
 from dropkit.surgery.trace import Call, Node, Trace
 
 HOMOGENEOUS = frozenset({"relu", "relu_", "leaky_relu", "leaky_relu_", "prelu", "rrelu"})

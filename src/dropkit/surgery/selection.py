@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.surgery.sites import rate_attribute, sites
+from dropkit.surgery.sites import sites
 
 _KIND = "kind:"
-_LEARNED = ("concrete_dropout",)  # its rate can be set, and is then a parameter that a schedule would take from the optimiser
 
 
 def select(model: nn.Module, patterns: Sequence[str]) -> dict[str, list[str]]:
@@ -35,11 +34,11 @@ def select(model: nn.Module, patterns: Sequence[str]) -> dict[str, list[str]]:
         >>> select(nn.Sequential(nn.Dropout(), nn.Dropout2d(), nn.Dropout()), ["*", "dropout2d"])
         {'*': ['0', '2'], 'dropout2d': ['1']}
     """
-    kinds = {site.name: site.kind for site in sites(model)
-             if rate_attribute(site.module) is not None and site.kind not in _LEARNED}
+    kinds = {site.name: site.kind for site in sites(model) if site.settable}
     if not kinds:
         raise InputError("a model whose rates are scheduled has dropout modules", got=phrase(type(model).__name__),
-                         fix="Add dropkit.nn.Dropout where it should drop; F.dropout inside a forward cannot be set")
+                         fix="Add dropkit.nn.Dropout where it should drop; calls of F.dropout can be set once "
+                             "dropkit.swap(model, inputs=...) has found them")
     if not patterns:
         raise InputError("there is a pattern of sites", got=list(patterns), fix='Pass "*" for all of them')
     owner: dict[str, str] = {}
@@ -57,7 +56,7 @@ def block_numbers(names: Sequence[str]) -> list[int]:
         names: of sites.
 
     Example:
-        >>> block_numbers(["blocks.0.drop_path1", "blocks.0.mlp.drop", "blocks.1.drop_path1", "head_drop"])
+        >>> block_numbers(["blocks.0.drop_path1", "blocks.0.mlp.drop", "blocks.1:dropout", "head_drop"])
         [0, 0, 1, 2]
     """
     seen: dict[str, int] = {}
@@ -65,7 +64,7 @@ def block_numbers(names: Sequence[str]) -> list[int]:
 
 
 def _block(name: str) -> str:
-    parts = name.split(".")
+    parts = name.replace(":", ".").split(".")  # a call belongs to the module that makes it
     numbered = [i for i, part in enumerate(parts[:-1]) if part.isdecimal()]
     return ".".join(parts[:numbered[-1] + 1]) if numbered else name
 

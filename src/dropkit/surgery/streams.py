@@ -6,14 +6,15 @@ from typing import TypeVar
 
 from torch import nn
 
-from dropkit.surgery.sites import walk
+from dropkit.surgery.modules import walk
+from dropkit.surgery.route import routing_of
 from dropkit.variants.site import StreamSite
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def name_streams(model: _Model) -> _Model:
-    """Give each of dropkit's modules in a model its path as the name of its stream.
+    """Give each of a model's sites on dropkit's masks its path as the name of its stream.
 
     Under ``dk.keyed`` its masks are then a function of that name, and stay the same when sites elsewhere in the model
     are added, removed or called in another order. Names from before are replaced.
@@ -32,4 +33,6 @@ def name_streams(model: _Model) -> _Model:
     for name, module in walk(model):
         if isinstance(module, StreamSite):
             module.stream = name
+        if (routing := routing_of(module)) is not None:
+            routing.path = name
     return model

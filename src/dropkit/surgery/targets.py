@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.surgery.sites import unwrap, walk
+from dropkit.surgery.modules import unwrap, walk
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _ENUMERATING = {"children", "named_children", "_modules"}  # `modules()` is asked about hooks, as in torch's encoder layer

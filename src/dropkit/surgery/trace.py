@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.surgery.sites import unwrap, walk
+from dropkit.surgery.modules import unwrap, walk
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 

@@ -1,0 +1,140 @@
+"""Call a model, and leave it as it was."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils import _pytree as pytree
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.core.streams import is_keyed, keyed
+
+_CONTAINERS = (dict, OrderedDict, list, set)
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call a model on inputs as users of dropkit give them.
+
+    Args:
+        model: any module.
+        inputs: a tuple or list of positional arguments, a mapping of keyword arguments, or a single argument, such as a tensor.
+
+    Example:
+        >>> call_model(nn.ReLU(), torch.tensor([-1.0])), call_model(nn.ReLU(), {"input": torch.tensor([2.0])})
+        (tensor([0.]), tensor([2.]))
+    """
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
+        return model(*inputs)
+    return model(inputs)
+
+
+def copy_inputs(inputs: Any) -> Any:
+    """Inputs with tensors of their own, so that a forward may write into them.
+
+    Args:
+        inputs: as in `call_model`.
+
+    Example:
+        >>> x = torch.ones(2)
+        >>> copy_inputs((x, 3))[0] is x
+        False
+    """
+    if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+        inputs = dict(inputs)
+    return pytree.tree_map_only(Tensor, lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put a model back after forwards inside the ``with``: modes, buffers, attributes, hooks, and all random states.
+
+    Attributes that are lists, dictionaries or sets get their items back; what lies deeper is not looked at, nor are the
+    values of parameters, which no forward changes. Counts of ``dk.keyed`` do not move.
+
+    Args:
+        model: any module without lazy parameters.
+
+    Raises:
+        InputError: for a model that has not got its parameters yet.
+
+    Example:
+        >>> model = nn.BatchNorm1d(1)
+        >>> with undisturbed(model.eval()):
+        ...     y = model.train()(torch.randn(3, 1))
+        >>> model.training, model.running_mean
+        (False, tensor([0.]))
+    """
+    _refuse_lazy(model)
+    with ExitStack() as undo:
+        undo.enter_context(_random_states(model))
+        if is_keyed():
+            undo.enter_context(keyed(0))
+        tensors: dict[Tensor, Tensor] = {}
+        for module in model.modules():
+            undo.callback(_restore, module, dict(vars(module)), _contents(module))
+            tensors.update((x, x.detach().clone()) for x in _tensors(module))
+        grads = [(parameter, parameter.grad) for parameter in model.parameters()]
+        try:
+            yield
+        finally:
+            for x, saved in tensors.items():
+                if not torch.equal(x, saved):
+                    x.data.copy_(saved)  # by way of data: graphs that hold the tensor find it unchanged, as it is
+            for parameter, grad in grads:
+                parameter.grad = grad
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    if any(isinstance(x, nn.UninitializedParameter | nn.UninitializedBuffer) for x in (*model.parameters(), *model.buffers())):
+        raise InputError("a model that is probed has its parameters", got=phrase("a lazy module that has not been run"),
+                         fix="Run the model once on the inputs first")
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """What a forward may write into: buffers, and tensors that are plain attributes."""
+    found = (*module._buffers.values(), *vars(module).values())
+    return [x for x in found if isinstance(x, Tensor) and not isinstance(x, nn.Parameter) and not x.is_meta]
+
+
+def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
+    return [(value, copy.copy(value)) for value in vars(module).values() if type(value) in _CONTAINERS]
+
+
+def _restore(module: nn.Module, attributes: dict[str, Any], contents: list[tuple[Any, Any]]) -> None:
+    vars(module).clear()
+    vars(module).update(attributes)
+    for container, saved in contents:
+        container.clear()
+        (container.extend if isinstance(container, list) else container.update)(saved)
+
+
+@contextmanager
+def _random_states(model: nn.Module) -> Iterator[None]:
+    state = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy is not None else None
+    places: dict[str, set[int]] = {}
+    for x in (*model.parameters(), *model.buffers()):
+        if x.device.index is not None:
+            places.setdefault(x.device.type, set()).add(x.device.index)
+    with ExitStack() as undo:
+        undo.enter_context(torch.random.fork_rng(devices=[]))
+        for kind, devices in places.items():
+            undo.enter_context(torch.random.fork_rng(devices=sorted(devices), device_type=kind))
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            if numpy is not None:
+                numpy.random.set_state(numpy_state)

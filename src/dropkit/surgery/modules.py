@@ -1,0 +1,111 @@
+"""Modules: walk through a model, and tell which of its modules drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from dropkit.catalog import CATALOG
+from dropkit.core.errors import InputError
+
+_KINDS: dict[type[nn.Module], str] = {
+    **{row.module: row.name for row in CATALOG},
+    **{row.torch_twin: row.name for row in CATALOG if row.torch_twin is not None},
+    _DropoutNd: "custom",
+    nn.MultiheadAttention: "attention",
+    nn.RNNBase: "recurrent",
+}
+_RATES: dict[type[nn.Module], str | None] = {row.module: row.claims.rate for row in CATALOG}
+
+
+def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once with its path, wrappers left out of both.
+
+    Args:
+        model: any module.
+
+    Raises:
+        InputError: when ``model`` is not a module.
+
+    Example:
+        >>> [name for name, _ in walk(nn.DataParallel(nn.Sequential(nn.ReLU())))]
+        ['', '0']
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError("a model is a torch.nn.Module", got=model, fix="Pass the module, not its class or output")
+    return _walk(model, "", set())
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``.
+
+    Args:
+        module: any module.
+
+    Example:
+        >>> unwrap(nn.DataParallel(nn.ReLU()))
+        ReLU()
+    """
+    # torch.compile's wrapper is known by its child's name: importing its class takes a second.
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif is_compiled(module):
+            module = module.get_submodule("_orig_mod")
+        else:
+            return module
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Tell whether a module is what ``torch.compile`` puts around another.
+
+    Args:
+        module: any module.
+
+    Example:
+        >>> is_compiled(nn.ReLU())
+        False
+    """
+    return "_orig_mod" in module._modules
+
+
+def kind_of(module: nn.Module) -> str | None:
+    """The kind of site that a module is, or ``None``.
+
+    Args:
+        module: any module.
+
+    Example:
+        >>> kind_of(nn.Dropout()), kind_of(nn.Linear(1, 1)), kind_of(nn.LSTM(1, 1))
+        ('dropout', None, None)
+    """
+    if isinstance(module, nn.RNNBase) and module.num_layers < 2:
+        return None
+    return next((_KINDS[base] for base in type(module).__mro__ if base in _KINDS), None)
+
+
+def rate_attribute(module: nn.Module) -> str | None:
+    """The attribute that holds a site's rate, or ``None`` where it cannot be set.
+
+    Args:
+        module: a module that is a site.
+
+    Example:
+        >>> rate_attribute(nn.Dropout()), rate_attribute(nn.LSTM(1, 1, num_layers=2))
+        ('p', 'dropout')
+    """
+    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+        return "dropout"
+    return next((_RATES[base] for base in type(module).__mro__ if base in _RATES), "p")
+
+
+def _walk(module: nn.Module, path: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    module = unwrap(module)
+    if module in seen:
+        return
+    seen.add(module)
+    yield path, module
+    for name, child in module.named_children():
+        yield from _walk(child, f"{path}.{name}" if path else name, seen)
