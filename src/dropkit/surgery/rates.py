@@ -48,14 +48,34 @@ def set_rate(model: nn.Module, rate: float | Mapping[str, float]) -> dict[str, f
                          fix=f"Add dropkit.nn.Dropout where it should drop. {_CALLS}")
     rates = _matched(found, rate) if isinstance(rate, Mapping) else dict.fromkeys(found, check_rate(rate, "rate"))
     previous = {name: found[name].p for name in found if name in rates}
+    set_all(found, rates, previous)
+    return previous
+
+
+def set_all(found: Mapping[str, Site], rates: Mapping[str, float], previous: Mapping[str, float]) -> None:
+    """Set the rates of sites, all or none.
+
+    Args:
+        found: sites by name.
+        rates: by name.
+        previous: what these sites have now.
+
+    Raises:
+        InputError: for a rate that a site refuses, such as 1 for some variants.
+
+    Example:
+        >>> found = {site.name: site for site in sites(nn.Sequential(nn.Dropout(0.5)))}
+        >>> set_all(found, {"0": 0.1}, {"0": 0.5})
+        >>> found["0"].module
+        Dropout(p=0.1, inplace=False)
+    """
     try:
         for name, value in rates.items():
             found[name].set_rate(value)
-    except InputError:  # a variant refuses what others take, such as a rate of 1
-        for name, value in previous.items():
-            found[name].set_rate(value)
+    except InputError:
+        for name in rates:
+            found[name].set_rate(previous[name])
         raise
-    return previous
 
 
 def _matched(found: Mapping[str, Site], patterns: Mapping[str, Any]) -> dict[str, float]:

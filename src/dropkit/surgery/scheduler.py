@@ -13,7 +13,7 @@ from dropkit.core.rates import check_rate
 from dropkit.schedules.base import Schedule, check_count
 from dropkit.schedules.rises import MAX_RISE, RateJumpWarning, is_late_jump
 from dropkit.schedules.text import read_schedule
-from dropkit.surgery.rates import set_rate
+from dropkit.surgery.rates import set_all
 from dropkit.surgery.selection import block_numbers, select
 from dropkit.surgery.sites import sites
 from dropkit.variants.drop_path import depth_rates
@@ -27,9 +27,10 @@ _KEYS = {"step", "before", "schedules", "steps", "depth", "warned"}
 class RateScheduler:
     """Set the rates of a model's sites by schedules, one step after another.
 
-    The rates of step 0 are set at once; each call of `step` goes on to the next one. Sites that no pattern names are left
-    alone. Rates are set as `dropkit.set_rate` does it: on dropkit's modules, where compiled code follows without being
-    compiled again, and on torch's own dropout, attention and recurrent modules.
+    The rates of step 0 are set at once; each call of `step` goes on to the next one. The sites are those that the model has
+    when the scheduler is made; sites that no pattern names are left alone. Rates are set as `dropkit.set_rate` does it: on
+    dropkit's modules, where compiled code follows without being compiled again, and on torch's own dropout, attention and
+    recurrent modules.
 
     Args:
         model: any module.
@@ -70,9 +71,10 @@ class RateScheduler:
         self._schedules = {pattern: self._read(given) for pattern, given in _by_pattern(schedule, where).items()}
         self._groups = select(model, list(self._schedules))
         self._check_depth()
-        self._model, self._warned, self._active = model, False, True
+        self._warned, self._active = False, True
         rates = self._rates_at(self._step)
-        self._before = self._rates = {site.name: site.p for site in sites(model) if site.name in rates}
+        self._sites = {site.name: site for site in sites(model) if site.name in rates}
+        self._before = self._rates = {name: site.p for name, site in self._sites.items()}
         self._apply(rates)
         self._rates = rates
 
@@ -103,7 +105,7 @@ class RateScheduler:
     def finish(self) -> None:
         """Give every site the rate that it had before; leaving a ``with`` does it, too. A second call does nothing."""
         if self._active:
-            set_rate(self._model, self._before)
+            self._apply(self._before)
             self._active = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,11 +164,7 @@ class RateScheduler:
         return rates
 
     def _apply(self, rates: Mapping[str, float]) -> None:
-        try:
-            set_rate(self._model, rates)
-        except Exception:  # a module that refuses its rate, such as 1: the others go back
-            set_rate(self._model, self._rates)
-            raise
+        set_all(self._sites, rates, self._rates)
 
     def _warn(self, rates: Mapping[str, float]) -> None:
         if self._warned:
