@@ -11,12 +11,7 @@ from dropkit.catalog import catalog
 from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
 from dropkit.kernels.dispatch import backends
-from dropkit.study import Experiment, study
-from dropkit.surgery.disabled import disabled
-from dropkit.surgery.rates import set_rate
-from dropkit.surgery.sites import Site, format_sites, sites
-from dropkit.surgery.streams import name_streams
-from dropkit.surgery.swap import swap
+from dropkit.study import study
 from dropkit.variants.drop_path import depth_rates
 from dropkit.variants.max_norm import MaxNorm
 from dropkit.variants.regularization import regularization_loss
@@ -24,10 +19,16 @@ from dropkit.variants.regularization import regularization_loss
 if TYPE_CHECKING:
     from dropkit import schedules
     from dropkit.schedules.rises import RateJumpWarning
+    from dropkit.study.experiment import Experiment
     from dropkit.surgery import placement, presets
+    from dropkit.surgery.disabled import disabled
     from dropkit.surgery.insert import Insertion, Placement, insert, remove
     from dropkit.surgery.presets import preset
+    from dropkit.surgery.rates import set_rate
     from dropkit.surgery.scheduler import RateScheduler
+    from dropkit.surgery.sites import Site, format_sites, sites
+    from dropkit.surgery.streams import name_streams
+    from dropkit.surgery.swap import swap
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
@@ -39,9 +40,12 @@ __all__ = [
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
 # function `study` cannot be: once anything imports the room of that name, `dropkit.study` would be the room.
 _LATER = {
-    "Insertion": "surgery.insert", "Placement": "surgery.insert", "RateJumpWarning": "schedules.rises",
-    "RateScheduler": "surgery.scheduler", "insert": "surgery.insert", "placement": "surgery.placement",
-    "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules",
+    "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
+    "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
+    "disabled": "surgery.disabled", "format_sites": "surgery.sites", "insert": "surgery.insert",
+    "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
+    "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "set_rate": "surgery.rates",
+    "sites": "surgery.sites", "swap": "surgery.swap",
 }
 
 

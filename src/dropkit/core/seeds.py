@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
+from dropkit.core.operators import define
 
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
 
@@ -93,15 +94,8 @@ def seed_tensor(seed: int) -> Tensor:
 # Compilers may replace torch.randint by a generator of their own; through an operator that they cannot look into,
 # compiled code draws the seeds that eager code draws. Despite the tag, compilers merge two calls with equal arguments,
 # and two sites would share a mask; a fresh empty tensor is never equal to another.
-@torch.library.custom_op("dropkit::draw_seed", mutates_args=(), schema="(Tensor fresh) -> Tensor",
-                         tags=(torch.Tag.nondeterministic_seeded,))
-def _draw_once(fresh: Tensor) -> Tensor:
-    return torch.randint(_LOWEST, _HIGHEST, (), device="cpu")
-
-
-@_draw_once.register_fake
-def _fake_draw(fresh: Tensor) -> Tensor:
-    return torch.empty_like(fresh)
+_draw_once = define("draw_seed(Tensor fresh) -> Tensor", lambda fresh: torch.randint(_LOWEST, _HIGHEST, (), device="cpu"),
+                    torch.empty_like, tags=(torch.Tag.nondeterministic_seeded,))
 
 
 def _opaque_draw() -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import compute_dtypes
+from dropkit.core.operators import define
 from dropkit.core.philox import NOISE
 from dropkit.kernels.reference import _global_index, _laid_out_like, philox_block
 
@@ -100,13 +101,8 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
     return y
 
 
-# Opaque steps to compilers and vmap, as the reference's masks are; the factors too, whose product and sum a compiler for
-# an accelerator would otherwise round once.
-@torch.library.custom_op("dropkit::reference_noise", mutates_args=(), schema=(
-    "(Tensor seed, SymInt[] shape, int stream, int law, Device device, SymInt[] global_shape=[], SymInt[] offsets=[])"
-    " -> Tensor"))
-def _noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
-           global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+def _make_noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
+                global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
     size, key = math.prod(shape), int(seed)
     values = torch.empty(size, dtype=torch.float32, device=device)
     if device.type == "meta":
@@ -123,39 +119,42 @@ def _noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: to
     return values.view(list(shape))
 
 
-@torch.library.custom_op("dropkit::reference_noise_factors", mutates_args=(), schema=(
-    "(Tensor seed, Tensor strength, SymInt[] shape, int stream, int law, Device device, ScalarType dtype,"
-    " SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor"))
-def _factors(seed: Tensor, strength: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
-             dtype: torch.dtype, global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
+def _make_factors(seed: Tensor, strength: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
+                  dtype: torch.dtype, global_shape: Sequence[int] = (), offsets: Sequence[int] = ()) -> Tensor:
     e: Tensor = _noise(seed, shape, stream, law, device, global_shape, offsets)
     if law == 0:
         e.mul_(2).sub_(1)  # exact
     return e.to(dtype).mul_(strength.to(device, dtype)).add_(1)
 
 
-@_noise.register_fake
 def _fake_noise(seed: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device, *_: object) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
 
 
-@_factors.register_fake
 def _fake_factors(seed: Tensor, strength: Tensor, shape: Sequence[int], stream: int, law: int, device: torch.device,
                   dtype: torch.dtype, *_: object) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-@_noise.register_vmap
 def _batched_noise(info: object, in_dims: tuple[int | None, ...], seed: Tensor, *rest: object) -> tuple[Tensor, int]:
     return torch.stack([_noise(one, *rest) for one in seed.movedim(in_dims[0] or 0, 0)]), 0
 
 
-@_factors.register_vmap
 def _batched_factors(info: object, in_dims: tuple[int | None, ...], seed: Tensor, strength: Tensor,
                      *rest: object) -> tuple[Tensor, int]:
     batch = next(value.shape[dim] for value, dim in zip((seed, strength), in_dims, strict=False) if dim is not None)
     rows = zip(seed.expand(batch), strength.expand(batch), strict=True)
     return torch.stack([_factors(*row, *rest) for row in rows]), 0
+
+
+# Opaque steps to compilers and vmap, as the reference's masks are; the factors too, whose product and sum a compiler for
+# an accelerator would otherwise round once.
+_noise = define("reference_noise(Tensor seed, SymInt[] shape, int stream, int law, Device device, SymInt[] global_shape=[], "
+                "SymInt[] offsets=[]) -> Tensor", _make_noise, _fake_noise, batched=_batched_noise)
+_factors = define(
+    "reference_noise_factors(Tensor seed, Tensor strength, SymInt[] shape, int stream, int law, Device device, "
+    "ScalarType dtype, SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor",
+    _make_factors, _fake_factors, batched=_batched_factors)
 
 
 def _shard(shape: Sequence[int], global_shape: Sequence[int] | None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.masks import ALPHA, INVERTED, SELU_LOWEST, UNSCALED, compute_dtypes
+from dropkit.core.operators import define
 from dropkit.core.philox import BUMPS, MASK_BYTES, MULTIPLIERS, ROUNDS, TIE_BREAK, WORD, counter_words, key_words
 from dropkit.core.rates import WHOLE, threshold
 
@@ -136,13 +137,8 @@ def scale(rate: Tensor, scaling: int = INVERTED) -> Tensor:
     return torch.where(kept > 0, factor, 0.0)
 
 
-# An operator, not a plain function: compilers, exporters, fake tensors and vmap then take the mask as one opaque step,
-# although refining only the ties needs a shape that depends on the data. Costs 10 us of the 200 us that a mask takes.
-@torch.library.custom_op("dropkit::reference_keep_mask", mutates_args=(), schema=(
-    "(Tensor seed, Tensor rate, SymInt[] shape, int stream, Device device, SymInt[] global_shape, SymInt[] offsets)"
-    " -> Tensor"))
-def _keep_mask(seed: Tensor, rate: Tensor, shape: Sequence[int], stream: int, device: torch.device,
-               global_shape: Sequence[int], offsets: Sequence[int]) -> Tensor:
+def _make_keep_mask(seed: Tensor, rate: Tensor, shape: Sequence[int], stream: int, device: torch.device,
+                    global_shape: Sequence[int], offsets: Sequence[int]) -> Tensor:
     limit, size = threshold(float(rate)), math.prod(shape)
     keep = torch.full((size,), limit < WHOLE, dtype=torch.bool, device=device)
     if 0 < limit < WHOLE and device.type != "meta":
@@ -154,18 +150,23 @@ def _keep_mask(seed: Tensor, rate: Tensor, shape: Sequence[int], stream: int, de
     return keep.view(list(shape))
 
 
-@_keep_mask.register_fake
 def _fake_keep_mask(seed: Tensor, rate: Tensor, shape: Sequence[int], stream: int, device: torch.device,
                     global_shape: Sequence[int], offsets: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=torch.bool, device=device)
 
 
-@_keep_mask.register_vmap
 def _batched_keep_mask(info: object, in_dims: tuple[int | None, ...], seed: Tensor, rate: Tensor,
                        *rest: object) -> tuple[Tensor, int]:
     batch = next(value.shape[dim] for value, dim in zip((seed, rate), in_dims, strict=False) if dim is not None)
     seeds, rates = (value.expand(batch) for value in (seed, rate))
     return torch.stack([_keep_mask(one, p, *rest) for one, p in zip(seeds, rates, strict=True)]), 0
+
+
+# An operator, not a plain function: compilers, exporters, fake tensors and vmap then take the mask as one opaque step,
+# although refining only the ties needs a shape that depends on the data. Costs 10 us of the 200 us that a mask takes.
+_keep_mask = define(
+    "reference_keep_mask(Tensor seed, Tensor rate, SymInt[] shape, int stream, Device device, SymInt[] global_shape, "
+    "SymInt[] offsets) -> Tensor", _make_keep_mask, _fake_keep_mask, batched=_batched_keep_mask)
 
 
 def _laid_out_like(keep: Tensor, x: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dropkit.core.errors import MissingExtraError
-from dropkit.study.experiment import Experiment
 
 if TYPE_CHECKING:
+    from dropkit.study.experiment import Experiment
     from dropkit.study.result import StudyResult
 
-__all__ = ["Experiment", "study"]
+__all__ = ["study"]
 
 
 def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[str, float]] | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import check_data, compute_dtypes
+from dropkit.core.operators import define
 from dropkit.kernels.dispatch import is_eager
 from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.site import RateSite
@@ -307,21 +308,18 @@ def _coverage(sizes: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[tuple[in
     return tuple(histogram), tuple(histogram.values())
 
 
-# One opaque step to compilers, which would otherwise unroll the bisection.
-@torch.library.custom_op("dropkit::drop_block_seed_rate", mutates_args=(),
-                         schema="(Tensor p, int[] sizes, int[] blocks) -> Tensor")
-def _seed_rate(p: Tensor, sizes: Sequence[int], blocks: Sequence[int]) -> Tensor:
-    return torch.tensor(_cached_seed_rate(float(p), tuple(sizes), tuple(blocks)), dtype=torch.float64, device="cpu")
-
-
-@_seed_rate.register_fake
-def _fake_seed_rate(p: Tensor, sizes: Sequence[int], blocks: Sequence[int]) -> Tensor:
-    return torch.empty_like(p)
-
-
 @lru_cache(maxsize=4096)
 def _cached_seed_rate(p: float, sizes: tuple[int, ...], blocks: tuple[int, ...]) -> float:
     return float(seed_rate(torch.tensor(p, dtype=torch.float64, device="cpu"), sizes, blocks))
+
+
+def _make_seed_rate(p: Tensor, sizes: Sequence[int], blocks: Sequence[int]) -> Tensor:
+    return torch.tensor(_cached_seed_rate(float(p), tuple(sizes), tuple(blocks)), dtype=torch.float64, device="cpu")
+
+
+# One opaque step to compilers, which would otherwise unroll the bisection.
+_seed_rate = define("drop_block_seed_rate(Tensor p, int[] sizes, int[] blocks) -> Tensor", _make_seed_rate,
+                    lambda p, sizes, blocks: torch.empty_like(p))
 
 
 def _drop_block(x: Tensor, p: float | Tensor, training: bool, spatial: int, block_size: Size, renormalise: str, shared: bool,
