@@ -1,4 +1,4 @@
-"""One recurrent layer in one direction over all steps, with masks inside: the choice of a kernel, and the reference."""
+"""One recurrent layer in one direction over all steps, with masks inside: what it is, and the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ GATES = (4, 3, 1, 1)
 """How many gates each cell has."""
 
 Pair = tuple[Tensor, Tensor | None]
-_transforms = torch._C._functorch.maybe_current_level
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,9 @@ class Layer:
     sizes: Sequence[int] = ()
     reverse: bool = False
 
-    def arguments(self) -> tuple[object, ...]:
-        """Return the fields in order, as the operator takes them."""
-        return tuple(vars(self).values())
 
-
-def recurrence(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run a layer.
+def reference(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run a layer in operations that PyTorch differentiates, to any order and in forward mode.
 
     Args:
         layer: the layer.
@@ -73,28 +68,9 @@ def recurrence(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
 
     Example:
         >>> layer = Layer(TANH, torch.zeros(6, 2), torch.zeros(3, 2), None, torch.eye(2))
-        >>> [tuple(part.shape) for part in recurrence(layer)[:2]]
+        >>> [tuple(part.shape) for part in reference(layer)[:2]]
         [(6, 2), (3, 2)]
     """
-    return reference(layer)
-
-
-def is_plain(x: Tensor) -> bool:
-    """Tell whether nothing traces, transforms or differentiates forwards, so that torch's fused recurrent layers take x.
-
-    Args:
-        x: the data.
-
-    Example:
-        >>> is_plain(torch.zeros(2)), torch.vmap(lambda x: torch.tensor(is_plain(x)))(torch.zeros(2)).tolist()
-        (True, [False, False])
-    """
-    forward_mode = torch.autograd.forward_ad._current_level >= 0
-    return not torch.compiler.is_compiling() and not forward_mode and _transforms() is None
-
-
-def reference(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run a layer in operations that PyTorch differentiates, to any order and in forward mode; arguments as `recurrence`'s."""
     h, c, outputs = layer.h, layer.c, {}
     for first, count in steps(layer.gates.shape[0], h.shape[0], layer.sizes, layer.reverse):
         old_h, old_c = h[:count], None if c is None else c[:count]

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import compute_dtypes
-from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer, is_plain, recurrence
+from dropkit.kernels.recurrence import is_plain, recurrence
+from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
 from dropkit.variants.sequences import Batch, Input, unpack
 
