@@ -170,7 +170,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-    tensors, saved = ctx.saved_tensors[:len(_NAMES)], ctx.saved_tensors[len(_NAMES):]
+    everything = ctx.saved_tensors  # read once: checkpoints recompute at the first reading and refuse a second
+    tensors, saved = everything[:len(_NAMES)], everything[len(_NAMES):]
     sizes, reverse, cell = ctx.rest
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         found: Sequence[Any] = _again(dict(zip(_NAMES, tensors, strict=True)), ctx.rest, grads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import compute_dtypes
+from dropkit.core.rates import check_rate
+from dropkit.core.streams import skip_site
 from dropkit.kernels.recurrence import is_plain, recurrence
 from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
@@ -37,6 +39,28 @@ class Chance:
     training: bool
     generator: torch.Generator | None = None
     stream: str | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the site draws nothing in this call; in compiled code only a plain 0, a function's default, is told apart."""
+        rate = check_rate(self.p) if self._is_known() else 1.0
+        return not self.training or rate == 0
+
+    def rate(self) -> Tensor | None:
+        """Return the rate with which the site makes its next mask, if it does; either way that counts as a use."""
+        if self.quiet:
+            if self.training and self.generator is None:
+                skip_site(self.stream)
+            return None
+        return acting_rate(self.p, self.training, self.generator, self.stream)
+
+    @property
+    def expects(self) -> bool:
+        """Whether zoneout takes the expectation in this call."""
+        return not self.training and not (self._is_known() and check_rate(self.p) == 0)
+
+    def _is_known(self) -> bool:
+        return not (torch.compiler.is_compiling() and isinstance(self.p, Tensor))
 
     def multiplier(self, rate: Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw a mask with inverted scaling: 0, or one over the probability of keeping."""
@@ -78,18 +102,28 @@ class Noise:
     each_step: bool = False
     between_each_step: bool = False
 
-    def rates(self, layers: int, directions: int) -> dict[str, Tensor | None]:
-        """Return the rates of the sites that draw in this call, by name."""
-        uses = {"input": 1, "between": layers - 1, "output": 1}
-        chances = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: acting_rate(chance.p, chance.training, chance.generator, chance.stream,
-                                  uses=uses.get(name, layers * directions))
-                for name, chance in chances.items() if isinstance(chance, Chance)}
+    def acts(self) -> bool:
+        """Tell whether any site does anything in this call; checks all rates."""
+        sites = (self.input, self.between, self.output, *self.inside())
+        quiet = [site.quiet for site in sites if site is not None]
+        return not all(quiet) or self.expects()
 
     def expects(self) -> bool:
         """Tell whether zoneout takes expectations in this call."""
-        return any(zone is not None and not zone.training and (isinstance(zone.p, Tensor) or zone.p > 0)
-                   for zone in (self.zone_c, self.zone_h))
+        return any(zone is not None and zone.expects for zone in (self.zone_c, self.zone_h))
+
+    def inside(self) -> tuple[Chance, ...]:
+        """Return the sites inside a layer, in the order in which they draw."""
+        return tuple(chance for chance in (self.recurrent, self.candidate, self.zone_c, self.zone_h) if chance is not None)
+
+    def skip(self, layers: int, directions: int) -> None:
+        """Count a use of each site as a call in which they act would."""
+        for layer in range(layers):
+            for chance in (self.between if layer else self.input, *self.inside() * directions):
+                if chance is not None:
+                    chance.rate()
+        if self.output is not None:
+            self.output.rate()
 
 
 def run(cell: int, x: Any, state: Any, weights: Sequence[Sequence[Tensor]], noise: Noise, *, bidirectional: bool = False,
@@ -116,15 +150,16 @@ def run(cell: int, x: Any, state: Any, weights: Sequence[Sequence[Tensor]], nois
     layers = len(weights) // directions
     _check(cell, batch, weights, directions)
     h, c = _states(cell, batch, state, weights)
-    rates = noise.rates(layers, directions)
-    acts = noise.expects() or any(rate is not None for rate in rates.values())
+    acts = noise.acts()
     if batch.data.numel() == 0 or (not acts and is_plain(batch.data)):
+        if not acts:
+            noise.skip(layers, directions)
         output, last = _fused(cell, batch, h, c, weights, directions, training)
         return batch.output(output), _restored(batch, *last)
     wide = compute_dtypes(torch.promote_types(batch.data.dtype, weights[0][0].dtype))[0]
     given = batch.data.dtype
     with torch.autocast(batch.data.device.type, enabled=False) if _has_autocast(batch.data) else nullcontext():
-        engine = _Engine(cell, noise, rates, directions, training)
+        engine = _Engine(cell, noise, directions, training)
         output, last = engine.run(batch.with_data(batch.data.to(wide)), h.to(wide), None if c is None else c.to(wide),
                                   [[weight.to(wide) for weight in one] for one in weights])
     return batch.output(output.to(given)), _restored(batch, *(None if part is None else part.to(given) for part in last))
@@ -134,7 +169,6 @@ def run(cell: int, x: Any, state: Any, weights: Sequence[Sequence[Tensor]], nois
 class _Engine:
     cell: int
     noise: Noise
-    rates: dict[str, Tensor | None]
     directions: int
     training: bool
 
@@ -154,7 +188,8 @@ class _Engine:
 
     def _enter(self, batch: Batch, name: str) -> tuple[Batch, Tensor | None]:
         """Mask the data with one mask for all gates, or return the masks of the gates."""
-        rate, chance = self.rates.get(name), getattr(self.noise, name)
+        chance = getattr(self.noise, name)
+        rate = None if chance is None else chance.rate()
         if rate is None:
             return batch, None
         each_step = name == "between" and self.noise.between_each_step
@@ -169,9 +204,10 @@ class _Engine:
 
     def _layer(self, batch: Batch, h: Tensor, c: Tensor | None, weights: Sequence[Sequence[Tensor]],
                masks: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
-        inside = self.noise.expects() or any(self.rates.get(name) is not None
-                                             for name in ("recurrent", "candidate", "zone_c", "zone_h"))
-        if not inside and masks is None and is_plain(batch.data):
+        idle = all(chance.quiet for chance in self.noise.inside()) and not self.noise.expects()
+        if idle and masks is None and is_plain(batch.data):
+            for chance in self.noise.inside() * self.directions:
+                chance.rate()
             return _fused(self.cell, batch, h, c, weights, self.directions, self.training)
         outputs, states, memories = [], [], []
         for direction, mine in enumerate(weights):
@@ -200,7 +236,8 @@ class _Engine:
                      self._zone("zone_h", batch, h.shape[-1]), batch.sizes, reverse)
 
     def _multiplier(self, name: str, batch: Batch, features: int) -> Tensor | None:
-        rate, chance = self.rates.get(name), getattr(self.noise, name)
+        chance = getattr(self.noise, name)
+        rate = None if chance is None else chance.rate()
         if rate is None:
             return None
         if self.noise.each_step:
@@ -209,8 +246,9 @@ class _Engine:
         return batch.per_sequence(chance.multiplier(rate, (gates, batch.count, features), batch.data))
 
     def _zone(self, name: str, batch: Batch, features: int) -> Tensor | None:
-        chance, rate = getattr(self.noise, name), self.rates.get(name)
-        if chance is None or (rate is None and (chance.training or (not isinstance(chance.p, Tensor) and chance.p == 0))):
+        chance = getattr(self.noise, name)
+        rate = None if chance is None else chance.rate()
+        if chance is None or (rate is None and not chance.expects):
             return None
         zone: Tensor = chance.zone(rate, (batch.steps, batch.count, features), batch.data)
         return batch.per_row(zone) if rate is not None else zone
