@@ -10,7 +10,7 @@ import dropkit
 
 HERE = Path(__file__).parent
 SOURCES = Path(dropkit.__file__).parent / "kernels" / "native" / "csrc"
-WITH_TORCH = {"binding.cpp", "eager.cpp"}
+WITH_TORCH = {"binding.cpp", "eager.cpp", "recurrent_binding.cpp"}
 FLAGS = ["-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
