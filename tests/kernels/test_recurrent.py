@@ -32,15 +32,17 @@ def layer(cell, dtype=torch.float64, sizes=(), masks="none", gates=1, reverse=Fa
     def mask(*shape):
         return (torch.rand(*shape, dtype=torch.float64) > 0.3).to(dtype) / 0.7
 
-    return Layer(cell, leaf(rows, width), leaf(count, units), leaf(count, units) if cell == LSTM else None, leaf(width, units),
-                 leaf(units) if cell == GRU else None, None, mask(gates, wide, units) if wide else None,
+    entering = mask(gates, rows if sizes else wide, 3) if wide and gates > 1 else None
+    return Layer(cell, leaf(rows, 3), leaf(width, 3), leaf(count, units), leaf(count, units) if cell == LSTM else None,
+                 leaf(width, units), leaf(width), leaf(units) if cell == GRU else None, None, entering,
+                 mask(gates, wide, units) if wide else None,
                  mask(wide, units) if wide and cell in (LSTM, GRU) else None,
                  torch.rand(wide, units, dtype=dtype) if wide and cell == LSTM else None,
                  torch.rand(wide, units, dtype=dtype) if wide else None, sizes, reverse)
 
 
 def inputs(made):
-    return [x for x in (made.gates, made.h, made.c, made.weight, made.bias_n) if x is not None]
+    return [x for x in (made.x, made.w_ih, made.h, made.c, made.w_hh, made.bias, made.bias_n) if x is not None]
 
 
 def outcome(run, made):
@@ -67,7 +69,7 @@ def test_native_and_reference_agree_in_values_and_gradients(cell, sizes, dtype, 
 @cells
 def test_gradients_to_second_order(cell):
     made = layer(cell, sizes=(2, 1), masks="step", gates=GATES[cell], reverse=True, units=2, count=2)
-    names = [name for name in ("gates", "h", "c", "weight", "bias_n") if getattr(made, name) is not None]
+    names = [name for name in ("x", "w_ih", "h", "c", "w_hh", "bias", "bias_n") if getattr(made, name) is not None]
 
     def run(*tensors):
         changed = Layer(**{**vars(made), **dict(zip(names, tensors, strict=True))})
@@ -81,15 +83,15 @@ def test_gradients_to_second_order(cell):
 def test_forward_mode_and_transforms_take_the_reference(cell):
     made = layer(cell, masks="step", units=2, count=1)
 
-    def run(gates):
-        return recurrence(Layer(**{**vars(made), "gates": gates}))[0]
+    def run(x):
+        return recurrence(Layer(**{**vars(made), "x": x}))[0]
 
-    assert torch.autograd.gradcheck(run, (made.gates,), check_forward_ad=True, check_backward_ad=False)
-    gates = torch.stack([made.gates.detach(), 2 * made.gates.detach()])
-    assert torch.allclose(torch.vmap(run)(gates), torch.stack([run(one) for one in gates]), rtol=1e-13, atol=1e-13)
-    grad = torch.func.grad(lambda g: run(g).sum())(made.gates.detach())
-    assert torch.allclose(grad, torch.autograd.grad(run(made.gates).sum(), made.gates)[0], rtol=1e-12, atol=1e-13)
-    assert is_plain(gates)
+    assert torch.autograd.gradcheck(run, (made.x,), check_forward_ad=True, check_backward_ad=False)
+    batch = torch.stack([made.x.detach(), 2 * made.x.detach()])
+    assert torch.allclose(torch.vmap(run)(batch), torch.stack([run(one) for one in batch]), rtol=1e-13, atol=1e-13)
+    grad = torch.func.grad(lambda x: run(x).sum())(made.x.detach())
+    assert torch.allclose(grad, torch.autograd.grad(run(made.x).sum(), made.x)[0], rtol=1e-12, atol=1e-13)
+    assert is_plain(batch)
 
 
 @cells
@@ -98,15 +100,13 @@ def test_without_masks_it_is_torchs_layer(cell, run):
     torch.manual_seed(0)
     kinds = {LSTM: nn.LSTM, GRU: nn.GRU, TANH: nn.RNN, RELU: lambda *a: nn.RNN(*a, nonlinearity="relu")}
     plain, x = kinds[cell](3, 5).double(), torch.randn(6, 2, 3, dtype=torch.float64)
-    gates = x.flatten(0, 1) @ plain.weight_ih_l0.t() + plain.bias_ih_l0
-    bias_n = None
+    bias, bias_n = plain.bias_ih_l0 + plain.bias_hh_l0, None
     if cell == GRU:
         bias_n = plain.bias_hh_l0[10:]
-        gates = gates + torch.cat((plain.bias_hh_l0[:10], torch.zeros(5)))
-    else:
-        gates = gates + plain.bias_hh_l0
+        bias = plain.bias_ih_l0 + torch.cat((plain.bias_hh_l0[:10], torch.zeros(5)))
     zero = torch.zeros(2, 5, dtype=torch.float64)
-    y, h, c = run(Layer(cell, gates, zero, zero if cell == LSTM else None, plain.weight_hh_l0, bias_n))
+    y, h, c = run(Layer(cell, x.flatten(0, 1), plain.weight_ih_l0, zero, zero if cell == LSTM else None, plain.weight_hh_l0,
+                        bias, bias_n))
     expected, last = plain(x)
     assert torch.allclose(y.view(6, 2, 5), expected, rtol=1e-12, atol=1e-14)
     assert torch.allclose(h, last[0][0] if cell == LSTM else last[0], rtol=1e-12, atol=1e-14)
@@ -116,9 +116,8 @@ def test_without_masks_it_is_torchs_layer(cell, run):
 def test_projections_take_the_reference():
     torch.manual_seed(0)
     plain, x = nn.LSTM(3, 5, proj_size=2).double(), torch.randn(6, 2, 3, dtype=torch.float64)
-    gates = x.flatten(0, 1) @ plain.weight_ih_l0.t() + plain.bias_ih_l0 + plain.bias_hh_l0
-    made = Layer(LSTM, gates, torch.zeros(2, 2).double(), torch.zeros(2, 5).double(), plain.weight_hh_l0,
-                 projection=plain.weight_hr_l0)
+    made = Layer(LSTM, x.flatten(0, 1), plain.weight_ih_l0, torch.zeros(2, 2).double(), torch.zeros(2, 5).double(),
+                 plain.weight_hh_l0, plain.bias_ih_l0 + plain.bias_hh_l0, projection=plain.weight_hr_l0)
     assert torch.allclose(recurrence(made)[0].view(6, 2, 2), plain(x)[0], rtol=1e-12, atol=1e-14)
 
 
@@ -126,15 +125,16 @@ def test_projections_take_the_reference():
 @cells
 def test_operators_keep_pytorchs_rules(cell):
     made = layer(cell, masks="sequence", gates=GATES[cell])
-    tensors = [getattr(made, name) for name in ("gates", "h", "c", "weight", "bias_n", "recurrent", "candidate", "zone_c",
-                                                "zone_h")]
+    tensors = [getattr(made, name) for name in ("x", "w_ih", "h", "c", "w_hh", "bias", "bias_n", "entering", "recurrent",
+                                                "candidate", "zone_c", "zone_h")]
     torch.library.opcheck(torch.ops.dropkit.recurrence.default, (*tensors, [], False, cell),
                           test_utils=("test_schema", "test_faketensor", "test_autograd_registration"))
     with torch.no_grad():
         _, _, _, acts, previous, extra, entered = torch.ops.dropkit.recurrence(*tensors, [], False, cell)
     grads = (torch.randn(12, 5, dtype=torch.float64), None, None)
     torch.library.opcheck(torch.ops.dropkit.recurrence_backward.default, (
-        *grads, made.weight.detach(), acts, previous, extra, entered, *tensors[5:], 4, [], False, cell),
+        *grads, *(tensors[i].detach() for i in (0, 1, 4)), acts, previous, extra, entered, *tensors[7:], 4, [], False, cell,
+        True),
         test_utils=("test_schema", "test_faketensor"))
 
 
@@ -148,14 +148,10 @@ def test_sigmoid_and_tanh_are_accurate():
 
     def step(cell, gates):
         """The gates' values after one step from zero states, whose products are zero."""
-        out, empty = torch.empty(1, units), torch.empty(0, units)
-        width = GATES[cell] * units
-        acts, kept = torch.empty(1, width), torch.empty(1, units)
-        torch.ops.dropkit.recurrent_forward_step_(
-            torch.zeros(1, width), gates, zero.clone(), zero.clone() if cell == LSTM else empty, out, acts,
-            kept if cell in (LSTM, GRU) else empty, torch.empty(1, units) if cell in (LSTM, GRU) else empty, zero,
-            torch.ones(1, units), zero, zero, cell, 0, 1)
-        return acts
+        gates, (h, c, out, previous, extra) = gates.clone(), zero.repeat(5, 1, 1).unbind()
+        torch.ops.dropkit.recurrent_forward_step_(torch.zeros_like(gates), gates, h, c, out, previous, extra, zero,
+                                                  torch.ones(1, units), zero, zero, cell, 0, 1)
+        return gates
 
     tanh, exact = step(TANH, x)[0], x[0].double().tanh()
     assert bool(((tanh.double() - exact).abs() <= 3 * torch.finfo(torch.float32).eps * exact.abs() + 1e-44).all())
@@ -169,14 +165,14 @@ def test_sigmoid_and_tanh_are_accurate():
 
 @NATIVE
 def test_bad_steps_are_refused_before_memory_is_touched():
-    good = dict(product=torch.zeros(2, 3), input=torch.zeros(6, 3), h=torch.zeros(2, 3), c=torch.zeros(0, 3),
-                out=torch.zeros(6, 3), acts=torch.zeros(6, 3), previous=torch.zeros(0, 3), extra=torch.zeros(0, 3),
+    good = dict(product=torch.zeros(2, 3), gates=torch.zeros(6, 3), h=torch.zeros(2, 3), c=torch.zeros(0, 3),
+                out=torch.zeros(6, 3), previous=torch.zeros(0, 3), extra=torch.zeros(0, 3),
                 bias=torch.zeros(1, 3), candidate=torch.ones(1, 3), zone_c=torch.zeros(1, 3), zone_h=torch.zeros(1, 3),
                 cell=TANH, first=4, count=2)
     torch.ops.dropkit.recurrent_forward_step_(**good)
     bad = [dict(cell=4), dict(cell=-1), dict(first=5), dict(first=-1), dict(count=3), dict(h=torch.zeros(2, 3).double()),
-           dict(out=torch.zeros(5, 3)), dict(acts=torch.zeros(6, 2)), dict(product=torch.zeros(1, 3)),
-           dict(zone_h=torch.zeros(2, 4)), dict(input=torch.zeros(3, 6).t()), dict(cell=LSTM), dict(h=torch.zeros(2, 3).half())]
+           dict(out=torch.zeros(5, 3)), dict(gates=torch.zeros(6, 2)), dict(product=torch.zeros(1, 3)),
+           dict(zone_h=torch.zeros(2, 4)), dict(gates=torch.zeros(3, 6).t()), dict(cell=LSTM), dict(h=torch.zeros(2, 3).half())]
     for change in bad:
         with pytest.raises(RuntimeError, match="dropkit"):
             torch.ops.dropkit.recurrent_forward_step_(**{**good, **change})
@@ -193,9 +189,9 @@ def test_the_number_of_threads_changes_nothing(cell):
         for threads in (1, 2):
             torch.set_num_threads(threads)
             h, c, out, previous, extra = torch.ones(5, 4, units).unbind()
-            acts = torch.empty_like(gates)
-            torch.ops.dropkit.recurrent_forward_step_(product, gates, h, c, out, acts, previous, extra, one, one, one * 0, zone,
-                                                      cell, 0, 4)
+            acts = gates.clone()
+            torch.ops.dropkit.recurrent_forward_step_(product, acts, h, c, out, previous, extra, one, one, one * 0, zone, cell,
+                                                      0, 4)
             found.append((h, c, out, acts))
     finally:
         torch.set_num_threads(before)
@@ -209,13 +205,13 @@ found = hashlib.sha256()
 torch.manual_seed(0)
 for cell in range(4):
     width = GATES[cell] * 37
-    made = [torch.randn(3, width) * 3, torch.randn(3, width), torch.randn(3, 37), torch.randn(3, 37), *torch.empty(1, 3, 37),
-            torch.empty(3, width), torch.empty(3, 37), torch.empty(3, 37), *torch.rand(4, 1, 37)]
+    made = [torch.randn(3, width) * 3, torch.randn(3, width), *torch.randn(2, 3, 37), *torch.empty(3, 3, 37),
+            *torch.rand(4, 1, 37)]
     torch.ops.dropkit.recurrent_forward_step_(*made, cell, 0, 3)
-    grads = [torch.randn(3, 37), torch.randn(3, 37), torch.randn(3, 37), *made[5:8], *made[9:12], torch.empty(3, width),
+    grads = [torch.randn(3, 37), torch.randn(3, 37), torch.randn(3, 37), made[1], *made[5:7], *made[8:11], torch.empty(3, width),
              torch.empty(3, width)]
     torch.ops.dropkit.recurrent_backward_step_(*grads, cell, 0, 3)
-    for x in (made[2], made[3], made[5], grads[1], grads[2], grads[9]):
+    for x in (made[1], made[2], made[3], grads[1], grads[2], grads[9]):
         found.update(x.numpy().tobytes())
 print(found.hexdigest())
 """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dropkit.kernels.native import ops as native
-from dropkit.kernels.recurrent import GATES, GRU, LSTM, Layer, reference, steps
+from dropkit.kernels.recurrent import GATES, GRU, LSTM, Layer, enter, reference, steps
 
-_NAMES = ("gates", "h", "c", "weight", "bias_n", "recurrent", "candidate", "zone_c", "zone_h")
+_NAMES = ("x", "w_ih", "h", "c", "w_hh", "bias", "bias_n", "entering", "recurrent", "candidate", "zone_c", "zone_h")
+_DIFFERENTIABLE = 7  # the rest are masks
 _ops = torch.ops.dropkit
 _transforms = torch._C._functorch.maybe_current_level
 
@@ -19,9 +20,9 @@ _transforms = torch._C._functorch.maybe_current_level
 def recurrence(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run a layer, with the kernel for its device.
 
-    The native kernel computes the products of all units in one call a step, the rest in another, and the gradient of the
-    weights in one product for all steps. Higher derivatives, those in forward mode and under ``torch.func``, and layers with a
-    projection take the reference.
+    The native kernel takes the input through its weights in one product for all steps, then at each step the states through
+    theirs and the rest in one loop; the gradients of the weights are one product each again. Higher derivatives, those in
+    forward mode and under ``torch.func``, and layers with a projection take the reference.
 
     Args:
         layer: the layer.
@@ -30,7 +31,7 @@ def recurrence(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
         The states after each row, (R, P), the last state of each sequence, (N, P), and an LSTM's last memory, (N, H).
 
     Example:
-        >>> layer = Layer(LSTM, torch.zeros(6, 8), torch.zeros(3, 2), torch.zeros(3, 2), torch.zeros(8, 2))
+        >>> layer = Layer(LSTM, torch.ones(6, 4), torch.ones(8, 4), torch.ones(3, 2), torch.ones(3, 2), torch.ones(8, 2))
         >>> [tuple(part.shape) for part in recurrence(layer)]
         [(6, 2), (3, 2), (3, 2)]
     """
@@ -56,77 +57,116 @@ def is_plain(x: Tensor) -> bool:
 
 
 def _is_native(layer: Layer) -> bool:
-    gates = layer.gates
-    return (native.KERNEL is not None and gates.device.type == "cpu" and gates.dtype in (torch.float32, torch.float64)
+    x = layer.x
+    return (native.KERNEL is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
             and layer.projection is None and _transforms() is None and torch.autograd.forward_ad._current_level < 0)
 
 
-class _Saved:
-    """Shapes of what the operator returns besides states: what its backward pass needs."""
-
-    def __init__(self, gates: Tensor, h: Tensor, recurrent: Tensor | None, cell: int) -> None:
-        rows, units = gates.shape[0], h.shape[1]
-        kept = rows if cell in (LSTM, GRU) else 0
-        self.shapes = ((rows, units), (rows, gates.shape[1]), (kept, units), (kept, units),
-                       (1 if recurrent is None else recurrent.shape[0], rows, units))
-        self.out, self.acts, self.previous, self.extra, self.entered = (gates.new_empty(shape) for shape in self.shapes)
-
-
-def _forward(gates: Tensor, h: Tensor, c: Tensor | None, weight: Tensor, bias_n: Tensor | None, recurrent: Tensor | None,
-             candidate: Tensor | None, zone_c: Tensor | None, zone_h: Tensor | None, sizes: Sequence[int], reverse: bool,
-             cell: int) -> tuple[Tensor, ...]:
-    gates, (count, units) = gates.contiguous(), h.shape
-    saved, state = _Saved(gates, h, recurrent, cell), h.clone(memory_format=torch.contiguous_format)
-    memory = gates.new_empty(0, units) if c is None else c.clone(memory_format=torch.contiguous_format)
-    bias = gates.new_zeros(1, units) if bias_n is None else bias_n.reshape(1, units).contiguous()
-    multipliers = _filled(gates, units, candidate, zone_c, zone_h)
-    apart = recurrent is not None and recurrent.shape[0] > 1
-    turned = (weight.view(-1, units, units).mT if apart else weight.t()).contiguous()  # a tenth faster in each product
-    product = gates.new_empty((GATES[cell], count, units) if apart else (count, gates.shape[1]))
-    for first, size in steps(gates.shape[0], count, sizes, reverse):
-        entered, now = saved.entered.narrow(1, first, size), state.narrow(0, 0, size)
-        if recurrent is None:
-            entered[0].copy_(now)
+def _forward(x: Tensor, w_ih: Tensor, h: Tensor, c: Tensor | None, w_hh: Tensor, bias: Tensor | None, bias_n: Tensor | None,
+             entering: Tensor | None, recurrent: Tensor | None, candidate: Tensor | None, zone_c: Tensor | None,
+             zone_h: Tensor | None, sizes: Sequence[int], reverse: bool, cell: int) -> tuple[Tensor, ...]:
+    (count, units), gates = h.shape, _project(x, w_ih, bias, entering)
+    state = h.clone(memory_format=torch.contiguous_format)
+    memory = x.new_empty(0, units) if c is None else c.clone(memory_format=torch.contiguous_format)
+    inner = x.new_zeros(1, units) if bias_n is None else bias_n.reshape(1, units).contiguous()
+    out, previous, extra, entered = _kept(x, h, recurrent, cell)
+    multipliers = _filled(x, units, candidate, zone_c, zone_h)
+    apart = entered.shape[0] > 1
+    turned = (w_hh.view(-1, units, units).mT if apart else w_hh.t()).contiguous()  # a third faster in each product
+    product = x.new_empty((GATES[cell], count, units) if apart else (count, gates.shape[1]))
+    run = _ops.recurrent_forward_step_.default
+    for first, size, into, mask in _steps(entered, recurrent, count, sizes, reverse):
+        now, share = (state, product) if size == count else (state.narrow(0, 0, size), product.narrow(-2, 0, size))
+        if mask is None:
+            into.copy_(now)
         else:
-            torch.mul(now, _part(recurrent, first, size, gates), out=entered)
+            torch.mul(now, mask, out=into)
         if apart:
-            torch.bmm(entered, turned, out=product.narrow(1, 0, size))
+            torch.bmm(into, turned, out=share)
         else:
-            torch.mm(entered[0], turned, out=product.narrow(0, 0, size))
-        _ops.recurrent_forward_step_.default(product, gates, state, memory, saved.out, saved.acts, saved.previous, saved.extra,
-                                             bias, *multipliers, cell, first, size)
-    return saved.out, state, memory, saved.acts, saved.previous, saved.extra, saved.entered
+            torch.mm(into, turned, out=share)
+        run(product, gates, state, memory, out, previous, extra, inner, *multipliers, cell, first, size)
+    return out, state, memory, gates, previous, extra, entered
 
 
-def _backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None, weight: Tensor, acts: Tensor,
-              previous: Tensor, extra: Tensor, entered: Tensor, recurrent: Tensor | None, candidate: Tensor | None,
-              zone_c: Tensor | None, zone_h: Tensor | None, count: int, sizes: Sequence[int], reverse: bool,
-              cell: int) -> tuple[Tensor, ...]:
-    units, apart = weight.shape[1], entered.shape[0] > 1
-    state, memory = _start(grad_h, acts, count, units), _start(grad_c, acts, count if cell == LSTM else 0, units)
-    incoming = acts.new_zeros(1, units) if grad_out is None else grad_out.contiguous()
-    multipliers = _filled(acts, units, candidate, zone_c, zone_h)
+def _backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None, x: Tensor, w_ih: Tensor, w_hh: Tensor,
+              acts: Tensor, previous: Tensor, extra: Tensor, entered: Tensor, entering: Tensor | None, recurrent: Tensor | None,
+              candidate: Tensor | None, zone_c: Tensor | None, zone_h: Tensor | None, count: int, sizes: Sequence[int],
+              reverse: bool, cell: int, needs_x: bool) -> tuple[Tensor, ...]:
+    units, apart = w_hh.shape[1], entered.shape[0] > 1
+    state, memory = _start(grad_h, x, count, units), _start(grad_c, x, count if cell == LSTM else 0, units)
+    incoming = x.new_zeros(1, units) if grad_out is None else grad_out.contiguous()
+    multipliers = _filled(x, units, candidate, zone_c, zone_h)
     grad_gates = torch.empty_like(acts)
     grad_product = torch.empty_like(acts) if cell == GRU else grad_gates
-    back = acts.new_empty((GATES[cell], count, units) if apart else (count, units))
-    by_gate = weight.view(-1, units, units)
-    for first, size in steps(acts.shape[0], count, sizes, not reverse):
-        _ops.recurrent_backward_step_.default(incoming, state, memory, acts, previous, extra, *multipliers, grad_gates,
-                                              grad_product, cell, first, size)
-        grad, now = grad_product.narrow(0, first, size), state.narrow(0, 0, size)
-        if recurrent is None:
-            now.addmm_(grad, weight)
+    back, by_gate = x.new_empty((GATES[cell], count, units) if apart else (count, units)), w_hh.view(-1, units, units)
+    run = _ops.recurrent_backward_step_.default
+    for first, size, _, mask in _steps(entered, recurrent, count, sizes, not reverse):
+        run(incoming, state, memory, acts, previous, extra, *multipliers, grad_gates, grad_product, cell, first, size)
+        grad = grad_product.narrow(0, first, size)
+        now, through = (state, back) if size == count else (state.narrow(0, 0, size), back.narrow(-2, 0, size))
+        if mask is None:
+            now.addmm_(grad, w_hh)
         elif apart:
-            through = torch.bmm(grad.view(size, -1, units).transpose(0, 1), by_gate, out=back.narrow(1, 0, size))
-            now.add_(through.mul_(_part(recurrent, first, size, acts)).sum(0))
+            torch.bmm(grad.view(size, -1, units).transpose(0, 1), by_gate, out=through)
+            now.add_(through.mul_(mask).sum(0))
         else:
-            through = torch.mm(grad, weight, out=back.narrow(0, 0, size))
-            now.addcmul_(through, _part(recurrent, first, size, acts)[0])
+            torch.mm(grad, w_hh, out=through)
+            now.addcmul_(through, mask)
     if apart:
-        grad_weight = torch.bmm(grad_product.view(-1, GATES[cell], units).permute(1, 2, 0), entered).view_as(weight)
+        to_hidden = torch.bmm(grad_product.view(-1, GATES[cell], units).permute(1, 2, 0), entered).view_as(w_hh)
     else:
-        grad_weight = grad_product.t() @ entered[0]
-    return grad_gates, state, memory, grad_weight, grad_product[:, -units:].sum(0)
+        to_hidden = grad_product.t() @ entered[0]
+    return (*_project_back(grad_gates, x, w_ih, entering, needs_x), state, memory, to_hidden, grad_gates.sum(0),
+            grad_product[:, -units:].sum(0))
+
+
+def _project(x: Tensor, w_ih: Tensor, bias: Tensor | None, entering: Tensor | None) -> Tensor:
+    """The input's share of every gate, in memory that the steps then overwrite by the gates' values."""
+    gates = x.new_empty(x.shape[0], w_ih.shape[0])
+    if entering is None:
+        return torch.mm(x, w_ih.t(), out=gates) if bias is None else torch.addmm(bias, x, w_ih.t(), out=gates)
+    count = entering.shape[0]
+    for mask, weight, part in zip(entering, w_ih.chunk(count), gates.chunk(count, -1), strict=True):
+        part.copy_(enter(x, mask) @ weight.t())
+    return gates if bias is None else gates.add_(bias)
+
+
+def _project_back(grad: Tensor, x: Tensor, w_ih: Tensor, entering: Tensor | None, needs_x: bool) -> tuple[Tensor, Tensor]:
+    """Gradients in the input, empty where it is not wanted, and in its weights."""
+    if entering is None:
+        return (grad @ w_ih if needs_x else x.new_empty(0)), grad.t() @ x
+    to_x, to_weight = torch.zeros_like(x), []
+    for mask, weight, own in zip(entering, w_ih.chunk(len(entering)), grad.chunk(len(entering), -1), strict=True):
+        to_weight.append(own.t() @ enter(x, mask))
+        if needs_x:
+            to_x += enter(own @ weight, mask)
+    return to_x if needs_x else x.new_empty(0), torch.cat(to_weight)
+
+
+def _kept(x: Tensor, h: Tensor, recurrent: Tensor | None, cell: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the output, for two values of each unit that the backward pass needs, and for what entered the gates."""
+    (rows, _), units = x.shape, h.shape[1]
+    kept = rows if cell in (LSTM, GRU) else 0
+    return (x.new_empty(rows, units), x.new_empty(kept, units), x.new_empty(kept, units),
+            x.new_empty(1 if recurrent is None else recurrent.shape[0], rows, units))
+
+
+def _steps(entered: Tensor, recurrent: Tensor | None, count: int, sizes: Sequence[int],
+           reverse: bool) -> Iterator[tuple[int, int, Tensor, Tensor | None]]:
+    """Each step's first row and size, the room for what enters its gates, and the multiplier of what does."""
+    cut: Any = torch.split  # all views in one call cost half of what one by one do
+    parts = cut(entered[0] if entered.shape[0] == 1 else entered, list(sizes) or count, -2)
+    masks: Sequence[Tensor | None] = [None] * len(parts)
+    if recurrent is not None:
+        flat = recurrent[0] if recurrent.shape[0] == 1 else recurrent
+        if recurrent.shape[1] == entered.shape[1]:
+            masks = cut(flat, list(sizes) or count, -2)
+        else:
+            masks = [flat.narrow(-2, 0, size) for size in sizes] or [flat] * len(parts)
+    places = steps(entered.shape[1], count, sizes, False)
+    found = [(*place, into, mask) for place, into, mask in zip(places, parts, masks, strict=True)]
+    return reversed(found) if reverse else iter(found)
 
 
 def _filled(like: Tensor, units: int, candidate: Tensor | None, zone_c: Tensor | None,
@@ -137,29 +177,27 @@ def _filled(like: Tensor, units: int, candidate: Tensor | None, zone_c: Tensor |
             nothing if zone_c is None else zone_c.contiguous(), nothing if zone_h is None else zone_h.contiguous())
 
 
-def _part(mask: Tensor, first: int, size: int, rows: Tensor) -> Tensor:
-    return mask.narrow(1, first if mask.shape[1] == rows.shape[0] else 0, size)
-
-
 def _start(grad: Tensor | None, like: Tensor, count: int, units: int) -> Tensor:
     return like.new_zeros(count, units) if grad is None or not count else grad.clone(memory_format=torch.contiguous_format)
 
 
-def _fake_forward(gates: Tensor, h: Tensor, c: Tensor | None, weight: Tensor, bias_n: Tensor | None,
-                  recurrent: Tensor | None, candidate: Tensor | None, zone_c: Tensor | None, zone_h: Tensor | None,
-                  sizes: Sequence[int], reverse: bool, cell: int) -> tuple[Tensor, ...]:
-    saved = _Saved(gates, h, recurrent, cell)
-    state, memory = gates.new_empty(h.shape), gates.new_empty((0, h.shape[1]) if c is None else c.shape)
-    return saved.out, state, memory, saved.acts, saved.previous, saved.extra, saved.entered
+def _fake_forward(x: Tensor, w_ih: Tensor, h: Tensor, c: Tensor | None, w_hh: Tensor, bias: Tensor | None,
+                  bias_n: Tensor | None, entering: Tensor | None, recurrent: Tensor | None, candidate: Tensor | None,
+                  zone_c: Tensor | None, zone_h: Tensor | None, sizes: Sequence[int], reverse: bool,
+                  cell: int) -> tuple[Tensor, ...]:
+    out, previous, extra, entered = _kept(x, h, recurrent, cell)
+    memory = x.new_empty((0, h.shape[1]) if c is None else c.shape)
+    return out, x.new_empty(h.shape), memory, x.new_empty(x.shape[0], w_ih.shape[0]), previous, extra, entered
 
 
-def _fake_backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None, weight: Tensor, acts: Tensor,
-                   previous: Tensor, extra: Tensor, entered: Tensor, recurrent: Tensor | None, candidate: Tensor | None,
-                   zone_c: Tensor | None, zone_h: Tensor | None, count: int, sizes: Sequence[int], reverse: bool,
-                   cell: int) -> tuple[Tensor, ...]:
-    units = weight.shape[1]
-    return (torch.empty_like(acts), acts.new_empty(count, units), acts.new_empty(count if cell == LSTM else 0, units),
-            acts.new_empty(weight.shape), acts.new_empty(units))
+def _fake_backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None, x: Tensor, w_ih: Tensor, w_hh: Tensor,
+                   acts: Tensor, previous: Tensor, extra: Tensor, entered: Tensor, entering: Tensor | None,
+                   recurrent: Tensor | None, candidate: Tensor | None, zone_c: Tensor | None, zone_h: Tensor | None, count: int,
+                   sizes: Sequence[int], reverse: bool, cell: int, needs_x: bool) -> tuple[Tensor, ...]:
+    units = w_hh.shape[1]
+    return (x.new_empty(x.shape if needs_x else (0,)), x.new_empty(w_ih.shape), x.new_empty(count, units),
+            x.new_empty(count if cell == LSTM else 0, units), x.new_empty(w_hh.shape), x.new_empty(w_hh.shape[0]),
+            x.new_empty(units))
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -172,15 +210,15 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 def _differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     everything = ctx.saved_tensors  # read once: checkpoints recompute at the first reading and refuse a second
     tensors, saved = everything[:len(_NAMES)], everything[len(_NAMES):]
-    sizes, reverse, cell = ctx.rest
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        found: Sequence[Any] = _again(dict(zip(_NAMES, tensors, strict=True)), ctx.rest, grads)
+        found = _again(dict(zip(_NAMES, tensors, strict=True)), ctx.rest, grads)
     else:
-        _, h, c, weight, bias_n, *masks = tensors
-        gates, state, memory, to_weight, bias = _ops.recurrence_backward.default(
-            *grads[:2], grads[2] if cell == LSTM else None, weight, *saved, *masks, h.shape[0], sizes, reverse, cell)
-        found = gates, state, None if c is None else memory, to_weight, None if bias_n is None else bias
-    return *found, *(None,) * (len(tensors) - 5 + 3)
+        x, w_ih, h, _, w_hh, _, _, *masks = tensors
+        grad_c = grads[2] if ctx.rest[-1] == LSTM else None
+        made = _ops.recurrence_backward.default(*grads[:2], grad_c, x, w_ih, w_hh, *saved, *masks, h.shape[0], *ctx.rest,
+                                                ctx.needs_input_grad[0])
+        found = [grad if wanted else None for grad, wanted in zip(made, ctx.needs_input_grad, strict=False)]
+    return *found, *(None,) * (len(_NAMES) - _DIFFERENTIABLE + len(ctx.rest))
 
 
 def _again(tensors: dict[str, Tensor | None], rest: tuple[Any, ...], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -188,21 +226,22 @@ def _again(tensors: dict[str, Tensor | None], rest: tuple[Any, ...], grads: Sequ
     given: dict[str, Any] = dict(tensors)
     outputs = reference(Layer(**given, sizes=rest[0], reverse=rest[1], cell=rest[2]))
     pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=False) if y is not None and grad is not None]
-    wanted = {name: x for name, x in tensors.items() if name in _NAMES[:5] and x is not None and x.requires_grad}
+    names = _NAMES[:_DIFFERENTIABLE]
+    wanted = {name: x for name, x in tensors.items() if name in names and x is not None and x.requires_grad}
     found = torch.autograd.grad([y for y, _ in pairs], list(wanted.values()), [grad for _, grad in pairs], create_graph=True,
                                 allow_unused=True)
     by_name = dict(zip(wanted, found, strict=True))
-    return [by_name.get(name) for name in _NAMES[:5]]
+    return [by_name.get(name) for name in names]
 
 
 def _register() -> Any:
     library: Any = torch.library.Library("dropkit", "FRAGMENT")  # type: ignore[no-untyped-call]
-    masks = "Tensor? recurrent, Tensor? candidate, Tensor? zone_c, Tensor? zone_h, "
-    library.define(f"recurrence(Tensor gates, Tensor h, Tensor? c, Tensor weight, Tensor? bias_n, {masks}SymInt[] sizes, "
-                   "bool reverse, int cell) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
-    library.define("recurrence_backward(Tensor? grad_out, Tensor? grad_h, Tensor? grad_c, Tensor weight, Tensor acts, "
-                   f"Tensor previous, Tensor extra, Tensor entered, {masks}SymInt count, SymInt[] sizes, bool reverse, "
-                   "int cell) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
+    masks = "Tensor? entering, Tensor? recurrent, Tensor? candidate, Tensor? zone_c, Tensor? zone_h, "
+    library.define(f"recurrence(Tensor x, Tensor w_ih, Tensor h, Tensor? c, Tensor w_hh, Tensor? bias, Tensor? bias_n, {masks}"
+                   "SymInt[] sizes, bool reverse, int cell) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
+    library.define("recurrence_backward(Tensor? grad_out, Tensor? grad_h, Tensor? grad_c, Tensor x, Tensor w_ih, Tensor w_hh, "
+                   f"Tensor acts, Tensor previous, Tensor extra, Tensor entered, {masks}SymInt count, SymInt[] sizes, "
+                   "bool reverse, int cell, bool needs_x) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
     library.impl("recurrence", _forward, "CPU")
     library.impl("recurrence_backward", _backward, "CPU")
     torch.library.register_fake("dropkit::recurrence", _fake_forward, lib=library)

@@ -23,17 +23,20 @@ class Layer:
     """What a recurrent layer computes with.
 
     Rows are steps of sequences: all sequences at step 0, then those that go on to step 1, and so on, as in torch's packed
-    sequences. N is the number of sequences, R that of rows, H the number of units, G that of gates, and P the size of a
-    state: H, or that of the projection. A multiplier for all steps has N rows, one for each step R rows.
+    sequences. N is the number of sequences, R that of rows, F that of features, H that of units, G that of gates, and P the
+    size of a state: H, or that of the projection. A multiplier for all steps has N rows, one for each step R rows.
 
     Args:
         cell: `LSTM`, `GRU`, `TANH` or `RELU`.
-        gates: (R, G H), the input's share of every gate, with its biases.
+        x: (R, F), the input.
+        w_ih: (G H, F), its weights.
         h: (N, P), the first state.
         c: (N, H), the first memory of an LSTM.
-        weight: (G H, P), recurrent.
-        bias_n: (H), a GRU's bias inside the reset gate, if any.
+        w_hh: (G H, P), the states' weights.
+        bias: (G H), all biases but the next.
+        bias_n: (H), a GRU's bias inside the reset gate.
         projection: (P, H), of an LSTM that has one.
+        entering: (G, N or R, F), multiplies the input of each gate; N only where all sequences are equally long.
         recurrent: (K, N or R, P), multiplies the state where it enters the gates; K is 1, or G for each gate its own.
         candidate: (N or R, H), multiplies the candidate of LSTM and GRU.
         zone_c: (N or R, H), how much of the old memory stays.
@@ -43,12 +46,15 @@ class Layer:
     """
 
     cell: int
-    gates: Tensor
+    x: Tensor
+    w_ih: Tensor
     h: Tensor
     c: Tensor | None
-    weight: Tensor
+    w_hh: Tensor
+    bias: Tensor | None = None
     bias_n: Tensor | None = None
     projection: Tensor | None = None
+    entering: Tensor | None = None
     recurrent: Tensor | None = None
     candidate: Tensor | None = None
     zone_c: Tensor | None = None
@@ -67,15 +73,15 @@ def reference(layer: Layer) -> tuple[Tensor, Tensor, Tensor | None]:
         The states after each row, (R, P), the last state of each sequence, (N, P), and an LSTM's last memory, (N, H).
 
     Example:
-        >>> layer = Layer(TANH, torch.zeros(6, 2), torch.zeros(3, 2), None, torch.eye(2))
+        >>> layer = Layer(TANH, torch.zeros(6, 4), torch.zeros(2, 4), torch.zeros(3, 2), None, torch.eye(2))
         >>> [tuple(part.shape) for part in reference(layer)[:2]]
         [(6, 2), (3, 2)]
     """
-    h, c, outputs = layer.h, layer.c, {}
-    for first, count in steps(layer.gates.shape[0], h.shape[0], layer.sizes, layer.reverse):
+    h, c, outputs, gates = layer.h, layer.c, {}, _projected(layer)
+    for first, count in steps(gates.shape[0], h.shape[0], layer.sizes, layer.reverse):
         old_h, old_c = h[:count], None if c is None else c[:count]
         product = _products(layer, old_h, first)
-        new_h, new_c = _CELLS[layer.cell](layer, layer.gates[first:first + count], product, old_h, old_c, first)
+        new_h, new_c = _CELLS[layer.cell](layer, gates[first:first + count], product, old_h, old_c, first)
         if layer.projection is not None:
             new_h = new_h @ layer.projection.t()
         new_h = blend(old_h, new_h, part(layer.zone_h, first, count, layer))
@@ -119,7 +125,7 @@ def part(multiplier: Tensor | None, first: int, count: int, layer: Layer) -> Ten
     """
     if multiplier is None:
         return None
-    begin = first if multiplier.shape[-2] == layer.gates.shape[0] else 0
+    begin = first if multiplier.shape[-2] == layer.x.shape[0] else 0
     return multiplier.narrow(-2, begin, count)
 
 
@@ -134,14 +140,38 @@ def blend(old: Tensor, new: Tensor, zone: Tensor | None) -> Tensor:
     return new if zone is None else zone * old + (1 - zone) * new
 
 
+def enter(x: Tensor, mask: Tensor) -> Tensor:
+    """The input times a mask; what is dropped is 0 even where it was infinite or NaN.
+
+    Args:
+        x: (R, F).
+        mask: (R, F), or (N, F) where all sequences are equally long.
+
+    Example:
+        >>> enter(torch.full((4, 1), torch.inf), torch.tensor([[0.0], [2.0]])).tolist()
+        [[0.0], [inf], [0.0], [inf]]
+    """
+    rows = x if mask.shape == x.shape else x.view(-1, *mask.shape)
+    return torch.where(mask == 0, 0, rows * mask).view(x.shape)
+
+
+def _projected(layer: Layer) -> Tensor:
+    """The input's share of every gate at every step."""
+    if layer.entering is None:
+        return F.linear(layer.x, layer.w_ih, layer.bias)
+    weights = layer.w_ih.chunk(layer.entering.shape[0])
+    gates = torch.cat([F.linear(enter(layer.x, mask), own) for mask, own in zip(layer.entering, weights, strict=True)], -1)
+    return gates if layer.bias is None else gates + layer.bias
+
+
 def _products(layer: Layer, h: Tensor, first: int) -> Tensor:
     """The states' share of every gate."""
     masks = part(layer.recurrent, first, h.shape[0], layer)
     if masks is None:
-        return F.linear(h, layer.weight)
+        return F.linear(h, layer.w_hh)
     if masks.shape[0] == 1:
-        return F.linear(h * masks[0], layer.weight)
-    weights = layer.weight.chunk(masks.shape[0])
+        return F.linear(h * masks[0], layer.w_hh)
+    weights = layer.w_hh.chunk(masks.shape[0])
     return torch.cat([F.linear(h * mask, weight) for mask, weight in zip(masks, weights, strict=True)], -1)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import compute_dtypes
 from dropkit.core.rates import check_rate
 from dropkit.core.streams import skip_site
 from dropkit.kernels.recurrence import is_plain, recurrence
-from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer
+from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer, enter
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
 from dropkit.variants.sequences import Batch, Input, unpack
 
@@ -200,7 +199,7 @@ class _Engine:
         if batch.packed is None:
             return batch.with_data(draw_masked(batch.data, rate, shape, chance.generator, chance.stream)), None
         mask = chance.multiplier(rate, shape, batch.data)
-        return batch.with_data(_masked(batch.data, batch.per_row(mask) if each_step else batch.spread(mask[0]))), None
+        return batch.with_data(enter(batch.data, batch.per_row(mask) if each_step else batch.spread(mask[0]))), None
 
     def _layer(self, batch: Batch, h: Tensor, c: Tensor | None, weights: Sequence[Sequence[Tensor]],
                masks: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
@@ -231,7 +230,7 @@ class _Engine:
         units = w_hh.shape[0] // GATES[self.cell]
         recurrent = self._multiplier("recurrent", batch, h.shape[-1])
         candidate = self._multiplier("candidate", batch, units)
-        return Layer(self.cell, _project(batch, w_ih, bias_ih, masks), h, c, w_hh, bias_n, projection, recurrent,
+        return Layer(self.cell, batch.rows(), w_ih, h, c, w_hh, bias_ih, bias_n, projection, masks, recurrent,
                      None if candidate is None else candidate[0], self._zone("zone_c", batch, units),
                      self._zone("zone_h", batch, h.shape[-1]), batch.sizes, reverse)
 
@@ -284,20 +283,6 @@ def split(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Ten
     """
     biases = list(weights[2:4]) if len(weights) > 3 else [None, None]
     return weights[0], weights[1], biases[0], biases[1], weights[-1] if len(weights) in (3, 5) else None
-
-
-def _project(batch: Batch, weight: Tensor, bias: Tensor | None, masks: Tensor | None) -> Tensor:
-    """The input's share of every gate at every step, in one product, or in one a gate where each has its own mask."""
-    if masks is None:
-        return F.linear(batch.rows(), weight, bias)
-    parts = [F.linear(_masked(batch.data, mask), own) for mask, own in zip(masks, weight.chunk(len(masks)), strict=True)]
-    gates = batch.with_data(torch.cat(parts, -1)).rows()
-    return gates if bias is None else gates + bias
-
-
-def _masked(data: Tensor, mask: Tensor) -> Tensor:
-    """Data times a mask; what is dropped is 0 even where it was infinite or NaN."""
-    return torch.where(mask == 0, 0, data * mask)
 
 
 def _fused(cell: int, batch: Batch, h: Tensor, c: Tensor | None, weights: Sequence[Sequence[Tensor]], directions: int,

@@ -24,10 +24,10 @@ struct ForwardStep {
   int64_t units;
   const void* product;           // the states' share of every gate
   int64_t product_row, product_gate;  // its steps from row to row and from gate to gate, in elements
-  const void* input;             // the input's share of every gate, rows of all gates
+  void* gates;                   // the input's share of every gate, rows of all gates; then the gates' values, and for plain
+                                 // cells the proposed state
   void *h, *c;                   // states, in place; c of the LSTM
   void* out;                     // h again, where the output is collected
-  void* acts;                    // saved: the gates' values, rows of all gates; for plain cells the proposed state
   void* previous;                // saved: c (LSTM) or h (GRU) before the step
   void* extra;                   // saved: tanh of the proposed c (LSTM), or the new gate's product with its bias (GRU)
   const void* bias;              // of the GRU's product in the new gate, one row

@@ -66,28 +66,26 @@ void over_rows(const Place& p, const F& f) {
     torch::stable::parallel_for(0, p.count, grain, f);
 }
 
-void forward_step(const Tensor& product, const Tensor& input, Tensor h, Tensor c, Tensor out, Tensor acts, Tensor previous,
-                  Tensor extra, const Tensor& bias, const Tensor& candidate, const Tensor& zone_c, const Tensor& zone_h,
+void forward_step(const Tensor& product, Tensor gates, Tensor h, Tensor c, Tensor out, Tensor previous, Tensor extra,
+                  const Tensor& bias, const Tensor& candidate, const Tensor& zone_c, const Tensor& zone_h,
                   int64_t cell, int64_t first, int64_t count) {
-  const Place p = place_of(input, cell, h, first, count);
-  const int64_t gates = gates_of(static_cast<int>(cell)), units = p.units;
-  check_matrix(input, p, p.rows, gates, h, "input");
+  const Place p = place_of(gates, cell, h, first, count);
+  const int64_t width = gates_of(static_cast<int>(cell)), units = p.units;
+  check_matrix(gates, p, p.rows, width, h, "gates");
   check_matrix(h, p, count, 1, h, "h");
   check_matrix(out, p, p.rows, 1, h, "out");
-  check_matrix(acts, p, p.rows, gates, h, "acts");
   ForwardStep s{};
   s.units = units;
   s.product = product.const_data_ptr();
   const bool apart = product.dim() == 3;  // a matrix a gate, not all gates in one row
-  check(product.is_contiguous() && product.numel() >= count * gates * units &&
-            product.size(product.dim() - 1) == (apart ? units : gates * units) && (!apart || product.size(0) == gates),
+  check(product.is_contiguous() && product.numel() >= count * width * units &&
+            product.size(product.dim() - 1) == (apart ? units : width * units) && (!apart || product.size(0) == width),
         "product");
-  s.product_row = apart ? units : gates * units;
+  s.product_row = apart ? units : width * units;
   s.product_gate = apart ? product.size(1) * units : units;
-  s.input = at(input, first, gates * units, p);
+  s.gates = writable(gates, first, width * units, p);
   s.h = writable(h, 0, units, p);
   s.out = writable(out, first, units, p);
-  s.acts = writable(acts, first, gates * units, p);
   s.zone_h = multiplier(zone_h, p, h, "zone_h");
   if (cell == kLstm || cell == kGru) {
     check_matrix(previous, p, p.rows, 1, h, "previous");
@@ -149,7 +147,7 @@ void backward_step(const Tensor& grad_out, Tensor grad_h, Tensor grad_c, const T
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dropkit, m) {
   m.def(
-      "recurrent_forward_step_(Tensor product, Tensor input, Tensor(a!) h, Tensor(b!) c, Tensor(c!) out, Tensor(d!) acts, "
+      "recurrent_forward_step_(Tensor product, Tensor(a!) gates, Tensor(b!) h, Tensor(c!) c, Tensor(d!) out, "
       "Tensor(e!) previous, Tensor(f!) extra, Tensor bias, Tensor candidate, Tensor zone_c, Tensor zone_h, int cell, "
       "int first, int count) -> ()");
   m.def(

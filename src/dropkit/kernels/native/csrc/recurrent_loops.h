@@ -59,16 +59,16 @@ DROPKIT_UNIT const T* row(const Rows2d& rows, int64_t n) {
 template <class T>
 DROPKIT_FN __attribute__((noinline)) void lstm_forward_row(
     int64_t units, const T* __restrict pi, const T* __restrict pf, const T* __restrict pg, const T* __restrict po,
-    const T* __restrict x, T* __restrict h, T* __restrict c, T* __restrict out, T* __restrict acts, T* __restrict previous,
-    T* __restrict extra, const T* __restrict mask, const T* __restrict zone_c, const T* __restrict zone_h) {
+    T* __restrict gates, T* __restrict h, T* __restrict c, T* __restrict out, T* __restrict previous, T* __restrict extra,
+    const T* __restrict mask, const T* __restrict zone_c, const T* __restrict zone_h) {
   for (int64_t j = 0; j < units; ++j) {
-    const T i = logistic(pi[j] + x[j]), f = logistic(pf[j] + x[units + j]);
-    const T g = hyperbolic(pg[j] + x[2 * units + j]), o = logistic(po[j] + x[3 * units + j]);
+    const T i = logistic(pi[j] + gates[j]), f = logistic(pf[j] + gates[units + j]);
+    const T g = hyperbolic(pg[j] + gates[2 * units + j]), o = logistic(po[j] + gates[3 * units + j]);
     const T old = c[j], fresh = f * old + i * (g * mask[j]), shape = hyperbolic(fresh);
-    acts[j] = i;
-    acts[units + j] = f;
-    acts[2 * units + j] = g;
-    acts[3 * units + j] = o;
+    gates[j] = i;
+    gates[units + j] = f;
+    gates[2 * units + j] = g;
+    gates[3 * units + j] = o;
     previous[j] = old;
     extra[j] = shape;
     c[j] = zone_c[j] * old + (T(1) - zone_c[j]) * fresh;
@@ -83,8 +83,8 @@ DROPKIT_FN void lstm_forward(const ForwardStep& s, int64_t begin, int64_t end) {
   for (int64_t n = begin; n < end; ++n) {
     const T* p = row<T>(s.product, s.product_row, n);
     lstm_forward_row<T>(s.units, p, p + s.product_gate, p + 2 * s.product_gate, p + 3 * s.product_gate,
-                        row<T>(s.input, 4 * s.units, n), row<T>(s.h, s.units, n), row<T>(s.c, s.units, n),
-                        row<T>(s.out, s.units, n), row<T>(s.acts, 4 * s.units, n), row<T>(s.previous, s.units, n),
+                        row<T>(s.gates, 4 * s.units, n), row<T>(s.h, s.units, n), row<T>(s.c, s.units, n),
+                        row<T>(s.out, s.units, n), row<T>(s.previous, s.units, n),
                         row<T>(s.extra, s.units, n), row<T>(s.candidate, n), row<T>(s.zone_c, n), row<T>(s.zone_h, n));
   }
 }
@@ -120,16 +120,16 @@ DROPKIT_FN void lstm_backward(const BackwardStep& s, int64_t begin, int64_t end)
 
 template <class T>
 DROPKIT_FN __attribute__((noinline)) void gru_forward_row(
-    int64_t units, const T* __restrict pr, const T* __restrict pz, const T* __restrict pn, const T* __restrict x,
-    T* __restrict h, T* __restrict out, T* __restrict acts, T* __restrict previous, T* __restrict extra,
+    int64_t units, const T* __restrict pr, const T* __restrict pz, const T* __restrict pn, T* __restrict gates,
+    T* __restrict h, T* __restrict out, T* __restrict previous, T* __restrict extra,
     const T* __restrict bias, const T* __restrict mask, const T* __restrict zone_h) {
   for (int64_t j = 0; j < units; ++j) {
-    const T r = logistic(pr[j] + x[j]), z = logistic(pz[j] + x[units + j]), inner = pn[j] + bias[j];
-    const T n = hyperbolic(x[2 * units + j] + r * inner), old = h[j];
+    const T r = logistic(pr[j] + gates[j]), z = logistic(pz[j] + gates[units + j]), inner = pn[j] + bias[j];
+    const T n = hyperbolic(gates[2 * units + j] + r * inner), old = h[j];
     const T state = zone_h[j] * old + (T(1) - zone_h[j]) * ((T(1) - z) * (n * mask[j]) + z * old);
-    acts[j] = r;
-    acts[units + j] = z;
-    acts[2 * units + j] = n;
+    gates[j] = r;
+    gates[units + j] = z;
+    gates[2 * units + j] = n;
     previous[j] = old;
     extra[j] = inner;
     h[j] = state;
@@ -141,8 +141,8 @@ template <class T>
 DROPKIT_FN void gru_forward(const ForwardStep& s, int64_t begin, int64_t end) {
   for (int64_t n = begin; n < end; ++n) {
     const T* p = row<T>(s.product, s.product_row, n);
-    gru_forward_row<T>(s.units, p, p + s.product_gate, p + 2 * s.product_gate, row<T>(s.input, 3 * s.units, n),
-                       row<T>(s.h, s.units, n), row<T>(s.out, s.units, n), row<T>(s.acts, 3 * s.units, n),
+    gru_forward_row<T>(s.units, p, p + s.product_gate, p + 2 * s.product_gate, row<T>(s.gates, 3 * s.units, n),
+                       row<T>(s.h, s.units, n), row<T>(s.out, s.units, n),
                        row<T>(s.previous, s.units, n), row<T>(s.extra, s.units, n), row<T>(s.bias, 0, n),
                        row<T>(s.candidate, n), row<T>(s.zone_h, n));
   }
@@ -178,13 +178,13 @@ DROPKIT_FN void gru_backward(const BackwardStep& s, int64_t begin, int64_t end) 
 }
 
 template <class T, bool RELU>
-DROPKIT_FN __attribute__((noinline)) void plain_forward_row(int64_t units, const T* __restrict p, const T* __restrict x,
-                                                            T* __restrict h, T* __restrict out, T* __restrict acts,
+DROPKIT_FN __attribute__((noinline)) void plain_forward_row(int64_t units, const T* __restrict p, T* __restrict gates,
+                                                            T* __restrict h, T* __restrict out,
                                                             const T* __restrict zone_h) {
   for (int64_t j = 0; j < units; ++j) {
-    const T sum = p[j] + x[j], fresh = RELU ? (sum > T(0) || sum != sum ? sum : T(0)) : hyperbolic(sum);
+    const T sum = p[j] + gates[j], fresh = RELU ? (sum > T(0) || sum != sum ? sum : T(0)) : hyperbolic(sum);
     const T state = zone_h[j] * h[j] + (T(1) - zone_h[j]) * fresh;
-    acts[j] = fresh;
+    gates[j] = fresh;
     h[j] = state;
     out[j] = state;
   }
@@ -193,8 +193,8 @@ DROPKIT_FN __attribute__((noinline)) void plain_forward_row(int64_t units, const
 template <class T, bool RELU>
 DROPKIT_FN void plain_forward(const ForwardStep& s, int64_t begin, int64_t end) {
   for (int64_t n = begin; n < end; ++n) {
-    plain_forward_row<T, RELU>(s.units, row<T>(s.product, s.product_row, n), row<T>(s.input, s.units, n),
-                               row<T>(s.h, s.units, n), row<T>(s.out, s.units, n), row<T>(s.acts, s.units, n),
+    plain_forward_row<T, RELU>(s.units, row<T>(s.product, s.product_row, n), row<T>(s.gates, s.units, n),
+                               row<T>(s.h, s.units, n), row<T>(s.out, s.units, n),
                                row<T>(s.zone_h, n));
   }
 }
