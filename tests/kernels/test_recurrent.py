@@ -208,8 +208,7 @@ for cell in range(4):
     made = [torch.randn(3, width) * 3, torch.randn(3, width), *torch.randn(2, 3, 37), *torch.empty(3, 3, 37),
             *torch.rand(4, 1, 37)]
     torch.ops.dropkit.recurrent_forward_step_(*made, cell, 0, 3)
-    grads = [torch.randn(3, 37), torch.randn(3, 37), torch.randn(3, 37), made[1], *made[5:7], *made[8:11], torch.empty(3, width),
-             torch.empty(3, width)]
+    grads = [*torch.randn(3, 3, 37), made[1], *made[5:7], *made[8:11], torch.empty(3, width), torch.empty(3, width)]
     torch.ops.dropkit.recurrent_backward_step_(*grads, cell, 0, 3)
     for x in (made[1], made[2], made[3], grads[1], grads[2], grads[9]):
         found.update(x.numpy().tobytes())
