@@ -48,7 +48,8 @@ def sites(model: nn.Module) -> list[Site]:
 
     A module used in several places is listed once, under its first name. The wrappers of ``torch.compile``,
     ``DataParallel`` and ``DistributedDataParallel`` do not show in the names. Calls of ``F.dropout`` inside a ``forward``
-    are no modules and not found; nor is a recurrent module of one layer, which never drops.
+    are no modules and not found; nor is a recurrent module of one layer, which never drops. Of `VariationalLSTM` and its kin
+    the children are listed, each with its rate.
 
     Args:
         model: any module.

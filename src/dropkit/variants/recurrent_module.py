@@ -32,7 +32,7 @@ class Rate:
     def __get__(self, module: Any, kind: Any = None) -> Any:
         if module is None:
             return self
-        return module._modules[self.site].p if self.site in module._modules else 0.0
+        return getattr(module._modules.get(self.site), "p", 0.0)
 
     def __set__(self, module: Any, p: float) -> None:
         if self.site in module._modules:  # torch's constructor assigns `dropout` before there are children
@@ -46,7 +46,7 @@ class RecurrentSites(nn.RNNBase):
     or ``nn.RNN``.
     """
 
-    between_dropout: RateSite
+    between_dropout: nn.Module
     dropout: Any = Rate("between_dropout")
     """The rate between layers, which is that of ``between_dropout``."""
 
@@ -64,7 +64,6 @@ class RecurrentSites(nn.RNNBase):
             input: (T, N, F), or (N, T, F) with ``batch_first``, or (T, F), or a packed sequence.
             hx: the first state, (h, c) for an LSTM; zeros when None.
         """
-        self._update_flat_weights()
         return run(_CELLS[self.mode], input, hx, self.all_weights, self.noise(), bidirectional=self.bidirectional,
                    batch_first=self.batch_first, training=self.training)
 
@@ -103,7 +102,7 @@ def remove(module: RecurrentSites, kind: type[_Module]) -> _Module:
         The module.
     """
     p = module.dropout
-    for name in [name for name, child in module.named_children() if isinstance(child, RateSite)]:
+    for name in [name for name, child in module.named_children() if isinstance(child, RateSite | nn.Dropout | nn.Identity)]:
         del module._modules[name]
     for name in module.settings:
         vars(module).pop(name, None)
@@ -114,13 +113,19 @@ def remove(module: RecurrentSites, kind: type[_Module]) -> _Module:
     return result
 
 
-def chance(site: RateSite) -> Chance:
-    """Where a child's masks come from.
+def chance(site: nn.Module) -> Chance:
+    """Where a child's masks come from; what stands in its place without a rate never drops.
 
     Args:
-        site: the child.
+        site: the child, or what surgery put there: torch's dropout, or ``nn.Identity``.
+
+    Example:
+        >>> chance(nn.Dropout(0.3)).p, chance(nn.Identity()).p
+        (0.3, 0.0)
     """
-    return Chance(site.current_rate(), site.training, None, site.stream)
+    if isinstance(site, RateSite):
+        return Chance(site.current_rate(), site.training, None, site.stream)
+    return Chance(float(getattr(site, "p", 0.0)), site.training)
 
 
 def named(p: float | Tensor, training: bool, generator: torch.Generator | None, stream: str | None, site: str) -> Chance:
