@@ -1,5 +1,5 @@
 // One step of every recurrent cell, forward and backward, on buffers exactly as long as the step, so that AddressSanitizer
-// sees a value too many; with masks absent, for sequences and for rows. Extreme and undefined inputs come up, too.
+// sees a value too many; with masks for all rows and for each, and with inputs far beyond where the functions saturate.
 #include "recurrent.h"
 
 #include <cmath>

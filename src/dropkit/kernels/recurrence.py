@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def _forward(x: Tensor, w_ih: Tensor, h: Tensor, c: Tensor | None, w_hh: Tensor,
     out, previous, extra, entered = _kept(x, h, recurrent, cell)
     multipliers = _filled(x, units, candidate, zone_c, zone_h)
     apart = entered.shape[0] > 1
-    turned = (w_hh.view(-1, units, units).mT if apart else w_hh.t()).contiguous()  # a third faster in each product
+    turned = (w_hh.reshape(-1, units, units).mT if apart else w_hh.t()).contiguous()  # a third faster in each product
     product = x.new_empty((GATES[cell], count, units) if apart else (count, gates.shape[1]))
     run = _ops.recurrent_forward_step_.default
     for first, size, into, mask in _steps(entered, recurrent, count, sizes, reverse):
@@ -99,7 +99,7 @@ def _backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | N
     multipliers = _filled(x, units, candidate, zone_c, zone_h)
     grad_gates = torch.empty_like(acts)
     grad_product = torch.empty_like(acts) if cell == GRU else grad_gates
-    back, by_gate = x.new_empty((GATES[cell], count, units) if apart else (count, units)), w_hh.view(-1, units, units)
+    back, by_gate = x.new_empty((GATES[cell], count, units) if apart else (count, units)), w_hh.reshape(-1, units, units)
     run = _ops.recurrent_backward_step_.default
     for first, size, _, mask in _steps(entered, recurrent, count, sizes, not reverse):
         run(incoming, state, memory, acts, previous, extra, *multipliers, grad_gates, grad_product, cell, first, size)
@@ -234,6 +234,17 @@ def _again(tensors: dict[str, Tensor | None], rest: tuple[Any, ...], grads: Sequ
     return [by_name.get(name) for name in names]
 
 
+def _without_autocast(run: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """The same inside ``torch.autocast``, also where only the backward pass is: products keep their type."""
+    def call(*arguments: Any) -> tuple[Tensor, ...]:
+        if not torch.is_autocast_enabled("cpu"):
+            return run(*arguments)
+        with torch.autocast("cpu", enabled=False):
+            return run(*arguments)
+
+    return call
+
+
 def _register() -> Any:
     library: Any = torch.library.Library("dropkit", "FRAGMENT")  # type: ignore[no-untyped-call]
     masks = "Tensor? entering, Tensor? recurrent, Tensor? candidate, Tensor? zone_c, Tensor? zone_h, "
@@ -242,8 +253,8 @@ def _register() -> Any:
     library.define("recurrence_backward(Tensor? grad_out, Tensor? grad_h, Tensor? grad_c, Tensor x, Tensor w_ih, Tensor w_hh, "
                    f"Tensor acts, Tensor previous, Tensor extra, Tensor entered, {masks}SymInt count, SymInt[] sizes, "
                    "bool reverse, int cell, bool needs_x) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
-    library.impl("recurrence", _forward, "CPU")
-    library.impl("recurrence_backward", _backward, "CPU")
+    library.impl("recurrence", _without_autocast(_forward), "CPU")
+    library.impl("recurrence_backward", _without_autocast(_backward), "CPU")
     torch.library.register_fake("dropkit::recurrence", _fake_forward, lib=library)
     torch.library.register_fake("dropkit::recurrence_backward", _fake_backward, lib=library)
     torch.library.register_autograd("dropkit::recurrence", _differentiate, setup_context=_setup, lib=library)

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dropkit.core.errors import InputError
 from dropkit.kernels.recurrent import GRU, LSTM
 from dropkit.variants.dropout import Dropout
 from dropkit.variants.locked import LockedDropout
 from dropkit.variants.recurrent_layers import Noise, check_nonlinearity, run
-from dropkit.variants.recurrent_module import Rate, RecurrentSites, chance, check_per, check_plain, install, named, remove
+from dropkit.variants.recurrent_module import Rate, RecurrentSites, chance, check_per, install, named
 from dropkit.variants.sequences import Input
 from dropkit.variants.site import RateSite
 
@@ -268,7 +267,7 @@ class VariationalLSTM(_Variational, nn.LSTM):
                  per: str = "sequence") -> None:
         nn.LSTM.__init__(self, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
                          device, dtype)
-        _install(self, VariationalLSTM, dropout, input_p, recurrent_p, output_p, tied, per)
+        install_variational(self, VariationalLSTM, dropout, input_p, recurrent_p, output_p, tied, per)
 
 
 class VariationalGRU(_Variational, nn.GRU):
@@ -309,7 +308,7 @@ class VariationalGRU(_Variational, nn.GRU):
                  per: str = "sequence") -> None:
         nn.GRU.__init__(self, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
                         device=device, dtype=dtype)
-        _install(self, VariationalGRU, dropout, input_p, recurrent_p, output_p, tied, per)
+        install_variational(self, VariationalGRU, dropout, input_p, recurrent_p, output_p, tied, per)
 
 
 class VariationalRNN(_Variational, nn.RNN):
@@ -351,75 +350,26 @@ class VariationalRNN(_Variational, nn.RNN):
                  tied: bool = True, per: str = "sequence") -> None:
         nn.RNN.__init__(self, input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional,
                         device=device, dtype=dtype)
-        _install(self, VariationalRNN, dropout, input_p, recurrent_p, output_p, tied, per)
+        install_variational(self, VariationalRNN, dropout, input_p, recurrent_p, output_p, tied, per)
 
 
-def make_variational(module: nn.RNNBase, *, input_p: float = 0.0, recurrent_p: float = 0.0, output_p: float = 0.0,
-                     tied: bool = True, per: str = "step") -> nn.RNNBase:
-    """Turn one of torch's recurrent modules into the variational one, in place.
-
-    It stays the same object, with its parameters, hooks and mode, and drops between layers at the rate that it has. With the
-    defaults it computes what it did before, by masks of the contract.
+def install_variational(module: nn.RNNBase, kind: type[RecurrentSites], between_p: float, input_p: float, recurrent_p: float,
+                        output_p: float, tied: bool, per: str) -> None:
+    """Give one of torch's recurrent modules the sites of a variational one, and its class.
 
     Args:
-        module: exactly an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``.
+        module: changed in place, unless an argument is refused.
+        kind: `VariationalLSTM`, `VariationalGRU` or `VariationalRNN`.
+        between_p: as ``dropout`` of `VariationalLSTM`.
         input_p: as in `VariationalLSTM`.
         recurrent_p: as in `VariationalLSTM`.
         output_p: as in `VariationalLSTM`.
         tied: as in `VariationalLSTM`.
-        per: as in `VariationalLSTM`. Default here: ``"step"``, torch's own law between layers.
-
-    Returns:
-        The module.
+        per: as in `VariationalLSTM`.
 
     Raises:
-        InputError: for another module, a rate outside [0, 1] or an unknown ``per``. Nothing is changed then.
-
-    Example:
-        >>> lstm = nn.LSTM(3, 4, num_layers=2, dropout=0.5)
-        >>> make_variational(lstm) is lstm, type(lstm).__name__, lstm.between_dropout
-        (True, 'VariationalLSTM', Dropout(p=0.5, inplace=False))
+        InputError: for a rate outside [0, 1] or an unknown ``per``.
     """
-    kind = _KINDS[type(check_plain(module))]
-    _install(module, kind, module.dropout, input_p, recurrent_p, output_p, tied, per)
-    return module
-
-
-def make_plain(module: nn.RNNBase) -> nn.RNNBase:
-    """Turn a variational module into torch's, in place; undoes `make_variational`.
-
-    Args:
-        module: exactly a `VariationalLSTM`, `VariationalGRU` or `VariationalRNN`.
-
-    Returns:
-        The module. Its rate between layers is torch's from now on.
-
-    Raises:
-        InputError: for another module, or one with a rate or setting that torch's lacks. Nothing is changed then.
-
-    Example:
-        >>> type(make_plain(VariationalLSTM(3, 4))).__module__
-        'torch.nn.modules.rnn'
-    """
-    twin = next((plain for plain, ours in _KINDS.items() if type(module) is ours), None)
-    if twin is None or not isinstance(module, _Variational):
-        raise InputError("what becomes torch's is a VariationalLSTM, VariationalGRU or VariationalRNN", got=module,
-                         fix="Pass such a module")
-    for name in ("input_p", "recurrent_p", "output_p"):
-        if getattr(module, name) != 0:
-            raise InputError(f"torch's {twin.__name__} has no {name}", got=getattr(module, name), fix="Set it to 0 first")
-    if module.dropout != 0 and module.num_layers > 1 and module.per != "step":
-        raise InputError(f"torch's {twin.__name__} draws a new mask between layers at each step", got=f"per={module.per!r}",
-                         fix="Set the rate between layers to 0 first, or keep dropkit's module")
-    return remove(module, twin)
-
-
-_KINDS: dict[type[nn.RNNBase], type[_Variational]] = {nn.LSTM: VariationalLSTM, nn.GRU: VariationalGRU,
-                                                      nn.RNN: VariationalRNN}
-
-
-def _install(module: nn.RNNBase, kind: type[_Variational], between_p: float, input_p: float, recurrent_p: float,
-             output_p: float, tied: bool, per: str) -> None:
     between: RateSite = Dropout(between_p) if check_per(per) == "step" else LockedDropout(between_p)
     sites = {"input_dropout": LockedDropout(input_p), "recurrent_dropout": LockedDropout(recurrent_p),
              "between_dropout": between, "output_dropout": LockedDropout(output_p)}
