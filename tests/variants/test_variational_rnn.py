@@ -357,6 +357,7 @@ def test_functions_are_the_modules(kind):
     assert torch.equal(function(x, module.all_weights, bidirectional=True, training=False)[0], module.eval()(x)[0])
 
 
+@pytest.mark.slow
 @kinds
 def test_compiled_functions_make_one_operator_and_the_same_masks(kind):
     torch.compiler.reset()
@@ -390,6 +391,7 @@ def test_compiled_functions_make_one_operator_and_the_same_masks(kind):
         assert max(nodes) < 120  # thirty steps of a loop would be thousands
 
 
+@pytest.mark.slow
 @kinds
 def test_compiled_modules_where_dynamo_allows_them(kind):
     import torch._dynamo.config
@@ -404,6 +406,7 @@ def test_compiled_modules_where_dynamo_allows_them(kind):
             assert torch.allclose(keyed(compiled, x)[0], keyed(module, x)[0], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow  # the contract suite and tests/kernels/test_recurrent.py check gradients quickly
 @kinds
 @pytest.mark.parametrize("options", [dict(tied=False), dict(per="step")])
 def test_gradients_to_second_order(kind, options):

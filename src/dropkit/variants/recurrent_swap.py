@@ -68,7 +68,8 @@ def make_plain(module: nn.RNNBase) -> nn.RNNBase:
             raise InputError(f"torch's {twin.__name__} has no {name}", got=getattr(module, name), fix="Set it to 0 first")
     if module.dropout != 0 and module.num_layers > 1 and _per(module) != "step":
         raise InputError(f"torch's {twin.__name__} draws a new mask between layers at each step",
-                         got=phrase(f"per={_per(module)!r}"), fix="Set the rate between layers to 0 first, or keep dropkit's module")
+                         got=phrase(f"per={_per(module)!r}"),
+                         fix="Set the rate between layers to 0 first, or keep dropkit's module")
     return remove(module, twin)
 
 
