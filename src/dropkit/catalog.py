@@ -6,6 +6,9 @@ pages of the documentation and the property suite in ``tests/contract`` derive f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -40,12 +43,31 @@ from dropkit.variants.mixout import Mixout, mixout
 from dropkit.variants.multi_sample import MultiSampleDropout, multi_sample_dropout
 from dropkit.variants.noisy import GaussianDropout, UniformDropout, gaussian_dropout, uniform_dropout
 from dropkit.variants.patch import PatchDropout, patch_dropout
+from dropkit.variants.recurrent_dropout import RecurrentDropout, recurrent_dropout
+from dropkit.variants.recurrent_dropout_rnn import (
+    RecurrentDropoutGRU,
+    RecurrentDropoutLSTM,
+    RecurrentDropoutRNN,
+    recurrent_dropout_gru,
+    recurrent_dropout_lstm,
+    recurrent_dropout_rnn,
+)
 from dropkit.variants.standout import Standout, standout
 from dropkit.variants.targeted import TargetedDropout, targeted_dropout
-from dropkit.variants.trials import LAYER, normal, one
+from dropkit.variants.trials import LAYER, RECURRENT, normal, one
 from dropkit.variants.variational import VariationalDropout, variational_dropout
+from dropkit.variants.variational_rnn import (
+    VariationalGRU,
+    VariationalLSTM,
+    VariationalRNN,
+    variational_gru,
+    variational_lstm,
+    variational_rnn,
+)
 from dropkit.variants.weight_drop import WeightDrop, weight_drop
 from dropkit.variants.word import WordDropout, word_dropout
+from dropkit.variants.zoneout import Zoneout, zoneout
+from dropkit.variants.zoneout_rnn import ZoneoutGRU, ZoneoutLSTM, ZoneoutRNN, zoneout_gru, zoneout_lstm, zoneout_rnn
 
 
 def _channels(rank: str) -> Claims:
@@ -56,12 +78,32 @@ def _blocks(rank: str) -> Claims:
     return Claims(False, False, True, f"one decision a block of {rank}, for each channel or for all")
 
 
+def _recurrent(name: str, function: Callable[..., Any], module: type[nn.RNNBase], rate: str, rule: str, summary: str,
+               reference: str, shown: tuple[str, ...] = (), **fixed: Any) -> Variant:
+    """A row of a recurrent module, tried in one layer of which only the named rate acts, in the picture others, too."""
+    family = module.__module__.rpartition(".")[2]
+
+    def call(x: Any, p: Any, **options: Any) -> Any:
+        weights = trials.recurrent(module).all_weights
+        return function(x, weights, **{rate: p}, batch_first=x.dim() == 3, **fixed, **options)
+
+    return Variant(name, family, function, module,
+                   Claims(False, False, False, rule, realised_rate=False, rate_one="other", rate=rate, state=RECURRENT,
+                          holds_sites=True),
+                   Trial(lambda p: trials.recurrent(module, **{rate: p}, **fixed), normal(6, 4), one(6, 4), call,
+                         lambda p: trials.diagonal(module, **dict.fromkeys((rate, *shown), p), **fixed)), summary, reference,
+                   opt_outs=(("compiled_code_makes_the_same_masks", _TRACED),
+                                        ("changed_rates_compile_nothing", _TRACED), ("streams_tell_sites_apart", _CHILDREN)))
+
+
 _SRIVASTAVA = "Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014"
 _CHANNELS = "Tompson et al., Efficient object localization using convolutional networks, CVPR 2015"
 _KLAMBAUER = "Klambauer et al., Self-normalizing neural networks, NeurIPS 2017"
 _GHIASI = "Ghiasi et al., DropBlock: a regularization method for convolutional networks, NeurIPS 2018"
 _VASWANI = "Vaswani et al., Attention is all you need, NeurIPS 2017"
 _GAL = "Gal and Ghahramani, A theoretically grounded application of dropout in recurrent neural networks, NeurIPS 2016"
+_KRUEGER = "Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden activations, ICLR 2017"
+_SEMENIUTA = "Semeniuta, Severyn and Barth, Recurrent dropout without memory loss, COLING 2016"
 _MERITY = "Merity et al., Regularizing and optimizing LSTM language models, ICLR 2018"
 
 # Why a check does not apply; see `Variant.opt_outs`.
@@ -72,6 +114,9 @@ _BRANCH = "which layers run is decided in Python, so compilers and vmap see a br
 _SHAPE = "how many edges remain depends on chance; compilers, vmap and meta tensors need shapes that do not"
 _COUNT = "the number of tokens that remain follows from the rate, so that a new rate is a new shape"
 _FUSED = "torch neither traces nor batches its fused LSTM; tests/variants/test_weight_drop.py wraps other layers"
+_TRACED = ("torch.compile leaves every nn.LSTM, nn.GRU and nn.RNN to eager code unless torch._dynamo.config.allow_rnn is set; "
+           "tests/variants/test_variational_rnn.py compiles the functions")
+_CHILDREN = "its sites are its children, each with a stream of its own: tests/variants/test_variational_rnn.py names those"
 
 CATALOG: tuple[Variant, ...] = (
     Variant("dropout", "dropout", dropout, Dropout,
@@ -168,6 +213,38 @@ CATALOG: tuple[Variant, ...] = (
             "Zeroes single weights of any module by name, such as an LSTM's.", _MERITY,
             opt_outs=(("integers_are_refused", _INPUT), ("vmap_modes", _FUSED),
                       ("compiled_code_makes_the_same_masks", _FUSED), ("changed_rates_compile_nothing", _FUSED))),
+    _recurrent("variational_lstm", variational_lstm, VariationalLSTM, "recurrent_p",
+               "one decision a unit and sequence, at all steps; for all gates or for each",
+               "An nn.LSTM with one mask a sequence on inputs, states and outputs.", _GAL, ("input_p",)),
+    _recurrent("variational_gru", variational_gru, VariationalGRU, "recurrent_p",
+               "one decision a unit and sequence, at all steps; for all gates or for each",
+               "An nn.GRU with one mask a sequence on inputs, states and outputs.", _GAL, ("input_p",)),
+    _recurrent("variational_rnn", variational_rnn, VariationalRNN, "recurrent_p",
+               "one decision a unit and sequence, at all steps",
+               "An nn.RNN with one mask a sequence on inputs, states and outputs.", _GAL, ("input_p",)),
+    Variant("recurrent_dropout", "recurrent_dropout", recurrent_dropout, RecurrentDropout,
+            Claims(True, False, False, "one decision an element of the update", realised_rate=False, rate_one="other"),
+            Trial(RecurrentDropout, trials.states(6, 10), lambda: (torch.randn(6, 10), torch.randn(6, 10))),
+            "Drops what is added to a memory, never the memory.", _SEMENIUTA),
+    _recurrent("recurrent_dropout_lstm", recurrent_dropout_lstm, RecurrentDropoutLSTM, "recurrent_p",
+               "one decision a unit's candidate, at each step or for a sequence",
+               "An nn.LSTM with dropout of the candidate, without memory loss.", _SEMENIUTA),
+    _recurrent("recurrent_dropout_gru", recurrent_dropout_gru, RecurrentDropoutGRU, "recurrent_p",
+               "one decision a unit's candidate, at each step or for a sequence",
+               "An nn.GRU with dropout of the candidate, without memory loss.", _SEMENIUTA),
+    _recurrent("recurrent_dropout_rnn", recurrent_dropout_rnn, RecurrentDropoutRNN, "recurrent_p",
+               "one decision a unit's state, at each step or for a sequence",
+               "An nn.RNN with dropout of the state where it enters the next.", _SEMENIUTA),
+    Variant("zoneout", "zoneout", zoneout, Zoneout,
+            Claims(True, False, False, "one decision an element of the state", realised_rate=False, rate_one="other"),
+            Trial(Zoneout, trials.states(6, 10), lambda: (torch.randn(6, 10), torch.randn(6, 10))),
+            "Lets units keep their old value.", _KRUEGER),
+    _recurrent("zoneout_lstm", zoneout_lstm, ZoneoutLSTM, "hidden_p", "one decision a unit, sequence and step",
+               "An nn.LSTM whose units keep their old memory and state at random.", _KRUEGER, cell_p=0.0),
+    _recurrent("zoneout_gru", zoneout_gru, ZoneoutGRU, "hidden_p", "one decision a unit, sequence and step",
+               "An nn.GRU whose units keep their old state at random.", _KRUEGER),
+    _recurrent("zoneout_rnn", zoneout_rnn, ZoneoutRNN, "hidden_p", "one decision a unit, sequence and step",
+               "An nn.RNN whose units keep their old state at random.", _KRUEGER),
     Variant("mixout", "mixout", mixout, Mixout,
             Claims(True, False, False, "one decision a weight", realised_rate=False, rate_one="other",
                    state=(*LAYER, "pretrained_weight", "pretrained_bias")),

@@ -30,11 +30,23 @@ def test_kinds_names_and_rates():
 
 def test_dropkit_modules_have_the_kinds_of_their_twins():
     for row in dk.catalog():
+        if row.claims.holds_sites:
+            continue
         site = dk.sites(row.trial.make(0.3))[0]
         assert (site.name, site.kind) == ("", row.name)
         assert row.claims.rate is None or site.p == pytest.approx(0.3, abs=1e-7)  # a learned one is a float32 logit
         if row.torch_twin is not None:
             assert table(row.torch_twin(0.3)) == [("", row.name, 0.3)]
+
+
+def test_modules_that_hold_sites_are_none_and_list_their_children():
+    rows = [row for row in dk.catalog() if row.claims.holds_sites]
+    assert rows
+    for row in rows:
+        found = dk.sites(row.trial.make(0.3))
+        assert all("." not in site.name and site.name for site in found)
+        assert [site.p for site in found].count(0.3) == 1
+        assert sum(site.active for site in found) == 1
 
 
 def test_other_dropouts_are_custom():

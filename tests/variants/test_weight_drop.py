@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dropkit as dk
 from dropkit.core.streams import checkpoint_contexts
@@ -47,6 +48,35 @@ def test_the_fused_module_runs_with_the_dropped_weights(make):
         assert isinstance(value, nn.Parameter)
         assert torch.equal(value, before[name])
     assert torch.equal(module.eval()(x)[0], module.module(x)[0])
+
+
+class Operators(TorchDispatchMode):
+    """Notes which operators run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LSTM(16, 16, 2, bidirectional=True), lambda: nn.GRU(16, 16),
+                                  lambda: nn.RNN(16, 16)])
+def test_torchs_own_implementation_runs_as_without_it(make):
+    """Operator for operator what the plain module runs, in single precision, where torch has a fused kernel for the LSTM."""
+    torch.manual_seed(0)
+    plain, x = make(), torch.randn(7, 3, 16)
+    with Operators() as without:
+        plain(x)
+    with Operators() as within:
+        WeightDrop(plain, 0.4)(x)
+    dropping = len(within.names) - len(without.names)
+    assert 0 < dropping <= 3 * 8  # a seed and a mask for each recurrent weight
+    assert within.names[dropping:] == without.names
+    if torch.backends.mkldnn.is_available() and isinstance(plain, nn.LSTM):
+        assert any("mkldnn_rnn" in name for name in within.names)
 
 
 @kinds

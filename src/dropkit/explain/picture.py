@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -41,6 +42,8 @@ def mask_of(row: Variant, p: float = 0.4, examples: int = 4, seed: int = 0) -> l
         2
     """
     subject = subject_of(row)
+    if row.trial.picture is not None:
+        subject = replace(subject, make=row.trial.picture)
     x, *rest = subject.data(examples)
     passed = _derivative(subject, p, seed, x, rest) if x.is_floating_point() else _stayed(subject, p, seed, x, rest)
     passed = passed.flatten(0, -2)[None] if passed.shape[0] != examples else passed

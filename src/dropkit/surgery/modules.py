@@ -10,8 +10,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from dropkit.catalog import CATALOG
 from dropkit.core.errors import InputError
 
-_KINDS: dict[type[nn.Module], str] = {
-    **{row.module: row.name for row in CATALOG},
+_KINDS: dict[type[nn.Module], str | None] = {
+    **{row.module: None if row.claims.holds_sites else row.name for row in CATALOG},
     **{row.torch_twin: row.name for row in CATALOG if row.torch_twin is not None},
     _DropoutNd: "custom",
     nn.MultiheadAttention: "attention",

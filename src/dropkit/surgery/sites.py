@@ -75,8 +75,9 @@ def sites(model: nn.Module, inputs: Any = None) -> list[Site]:
 
     A module used in several places is listed once, under its first name. The wrappers of ``torch.compile``,
     ``DataParallel`` and ``DistributedDataParallel`` do not show in the names. A recurrent module of one layer never drops and
-    is no site. What a site does inside, such as attention's own dropout, is not listed again. Calls outside any ``forward``,
-    in scripted modules and in branches that these inputs do not take are not found.
+    is no site; of `VariationalLSTM` and its kin the children are listed, each with its rate. What a site does inside, such as
+    attention's own dropout, is not listed again. Calls outside any ``forward``, in scripted modules and in branches that
+    these inputs do not take are not found.
 
     Args:
         model: any module.

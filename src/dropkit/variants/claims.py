@@ -29,6 +29,7 @@ class Claims:
         rate: the attribute that holds the rate or strength; None where it has none or learns it.
         inverted: what is kept is exactly ``x / (1 - p)``.
         state: the keys of its ``state_dict``, those of a layer that it takes over included.
+        holds_sites: it is no site itself: its sites are its children, each with a rate and a stream of its own.
     """
 
     mean_preserving: bool
@@ -44,6 +45,7 @@ class Claims:
     rate: str | None = "p"
     inverted: bool = False
     state: tuple[str, ...] = ()
+    holds_sites: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ class Trial:
         unbatched: arguments without the batch dimension, where it takes such.
         call: the pure function as ``call(*inputs, p, **options)``; the row's function when None, and not every variant's
             function takes these arguments.
+        picture: the module at a rate that pictures show, which see only what of the data gets through; ``make`` when None.
     """
 
     make: Callable[[float], nn.Module]
     inputs: Callable[[int], tuple[Any, ...]]
     unbatched: Callable[[], tuple[Any, ...]] | None = None
     call: Callable[..., Any] | None = None
+    picture: Callable[[float], nn.Module] | None = None
 
 
 @dataclass(frozen=True)

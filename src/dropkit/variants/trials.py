@@ -14,6 +14,9 @@ Example = Callable[[], tuple[Any, ...]]
 LAYER = ("weight", "bias")
 """The keys of a layer's state."""
 
+RECURRENT = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+"""The keys of the state of a recurrent module of one layer."""
+
 
 def normal(*shape: int) -> Inputs:
     """Return a maker of batches of normal data.
@@ -109,6 +112,60 @@ def layer() -> nn.Linear:
         made.weight.copy_(units())
         made.bias.fill_(0.5)
     return made
+
+
+def states(*shape: int) -> Inputs:
+    """Return a maker of two batches of normal data of one shape, as old and new states are.
+
+    Args:
+        shape: of an example.
+
+    Example:
+        >>> [x.shape for x in states(3)(2)]
+        [torch.Size([2, 3]), torch.Size([2, 3])]
+    """
+    return lambda count: (torch.randn(count, *shape), torch.randn(count, *shape))
+
+
+def recurrent(module: type[nn.RNNBase], **options: Any) -> nn.RNNBase:
+    """Return a recurrent layer from four features to five units, batch first, with the same weights each time.
+
+    Args:
+        module: its class.
+        options: what its constructor takes besides.
+
+    Example:
+        >>> recurrent(nn.GRU)
+        GRU(4, 5, batch_first=True)
+    """
+    made: Any = module
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer: nn.RNNBase = made(4, 5, batch_first=True, **options)
+    return layer
+
+
+def diagonal(module: type[nn.RNNBase], **options: Any) -> nn.RNNBase:
+    """Return a recurrent layer, batch first, in which each of four units sees one feature of its own, faintly, and itself.
+
+    Args:
+        module: its class.
+        options: what its constructor takes besides.
+
+    Example:
+        >>> diagonal(nn.RNN).weight_ih_l0.diagonal().tolist()
+        [0.0010000000474974513, 0.0010000000474974513, 0.0010000000474974513, 0.0010000000474974513]
+    """
+    made: Any = module
+    layer: nn.RNNBase = made(4, 4, batch_first=True, **options)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        gates = len(layer.get_parameter("weight_ih_l0")) // 4
+        layer.get_parameter("weight_ih_l0").copy_(1e-3 * torch.eye(4).repeat(gates, 1))
+        if gates == 1:  # a plain cell remembers by its weights alone
+            layer.get_parameter("weight_hh_l0").copy_(0.8 * torch.eye(4))
+    return layer
 
 
 def moved(module: nn.Module) -> nn.Module:
