@@ -35,13 +35,14 @@ def test_round_trip(name):
     assert torch.equal(model(x), evaluated)
     assert ours(model)
     assert not any(type(m) in {row.torch_twin for row in dk.catalog()} for m in model.modules())
-    assert list(map(id, model.modules())) == identities
+    assert [found for found in map(id, model.modules()) if found in identities] == identities  # recurrent ones gain children
     assert list(model.state_dict()) == keys
     model.load_state_dict(state)
     assert model.train()(x).shape == evaluated.shape
 
     assert dk.swap(model.eval(), to="torch") is model
     assert classes(model) == before
+    assert list(map(id, model.modules())) == identities
     assert [set(vars(m)) for m in model.modules()] == [set(a) for a in attributes]
     assert torch.equal(model(x), evaluated)
 

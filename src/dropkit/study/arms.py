@@ -50,7 +50,7 @@ def intended_sites(experiment: Experiment, builder: Builder) -> list[SiteRate]:
     if experiment.rates:
         rates = {name: _override(experiment, p) for name, p in experiment.rates.items()}
         return [SiteRate(name, ARGUMENT, p) for name, p in rates.items()]
-    found = sites(build_bare(builder, {}))
+    found = sites(swap(build_bare(builder, {})))  # as each arm has them: swapped recurrent modules hold theirs as children
     if not found:
         raise InputError("a study needs a model with dropout in it", got=phrase("a model in which no dropout module was found"),
                          fix="Add dropout modules, or, if it calls F.dropout, let the builder take the rate "
@@ -106,7 +106,7 @@ def _globbed(spec: Mapping[str, float], intended: list[SiteRate], experiment: Ex
             raise InputError("an arm of a builder with rates names those arguments", got=sorted(unknown),
                              fix=f"Use {sorted(experiment.rates)}")
         return [SiteRate(site.name, site.kind, check_rate(spec.get(site.name, site.p))) for site in intended]
-    model = build_bare(builder, {})
+    model = swap(build_bare(builder, {}))
     set_rate(model, {site.name: site.p for site in intended})
     set_rate(model, dict(spec))
     return [SiteRate(site.name, site.kind, site.p) for site in sites(model)]

@@ -11,7 +11,13 @@ from dropkit.catalog import CATALOG
 from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.discover import Found, discover
 from dropkit.surgery.modules import kind_of, walk
-from dropkit.surgery.recurrent import report_idle, swap_recurrent, unswap_recurrent
+from dropkit.surgery.recurrent import (
+    check_recurrent,
+    check_unswappable,
+    report_idle,
+    swap_recurrent,
+    unswap_recurrent,
+)
 from dropkit.surgery.route import Routing, check_routable, route, routed_calls, routing_of, unroute
 from dropkit.surgery.streams import name_streams
 from dropkit.variants.site import DropoutSite, StreamSite
@@ -22,7 +28,7 @@ _TO_DROPKIT: dict[type[nn.Module], type[DropoutSite]] = {
 _TO_TORCH: dict[type[nn.Module], type[nn.Module]] = {ours: twin for twin, ours in _TO_DROPKIT.items()}
 
 
-def swap(model: _Model, to: str = "dropkit", *, inputs: Any = None) -> _Model:
+def swap(model: _Model, to: str = "dropkit", *, inputs: Any = None, recurrent: str = "step") -> _Model:
     """Put a model's dropout on dropkit's masks, or back on torch's, in place.
 
     Torch's dropout modules become dropkit's by a change of their class. ``nn.MultiheadAttention``, also inside transformer
@@ -35,20 +41,24 @@ def swap(model: _Model, to: str = "dropkit", *, inputs: Any = None) -> _Model:
     model's ``state_dict`` are untouched, and so is every result in evaluation. Swapped models can be copied, pickled and
     compiled; what was compiled before compiles again. Swap again after adding dropout to a model.
 
-    Dropout between the layers of recurrent modules stays torch's; one of a single layer, which never drops, is warned of.
+    ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` of several layers become dropkit's variational ones with the site
+    ``between_dropout``. Of one with a single layer and a rate, which never drops, a warning tells.
 
     Args:
         model: any module.
         to: ``"dropkit"``, which also names every site's stream by its path, or ``"torch"``, which undoes everything.
         inputs: what the model is called with: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
+        recurrent: how masks between the layers of recurrent modules are drawn: anew at each ``"step"``, as torch does, or
+            once for a ``"sequence"``; then modules of one layer are swapped, too, and all get sites at rate 0 for inputs,
+            states and outputs (``input_dropout``, ``recurrent_dropout``, ``output_dropout``), which `dk.set_rate` sets.
 
     Returns:
         The model.
 
     Raises:
-        InputError: for another ``to``; when the model raises with the inputs; for a module that cannot be routed (scripted,
-            parametrised, its ``forward`` replaced, or checkpointing a part of it that drops); on the way to torch when a
-            site has a setting or a rate that torch's lacks. Nothing is changed then.
+        InputError: for another ``to`` or ``recurrent``; when the model raises with the inputs; for a module that cannot be
+            routed (scripted, parametrised, its ``forward`` replaced, or checkpointing a part of it that drops); on the way to
+            torch when a site has a setting or a rate that torch's lacks. Nothing is changed then.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1))
@@ -62,6 +72,7 @@ def swap(model: _Model, to: str = "dropkit", *, inputs: Any = None) -> _Model:
     if to == "torch":
         _to_torch(model)
         return model
+    check_recurrent(recurrent)
     routings = _routings(model, [] if inputs is None else discover(model, inputs))
     report_idle(model)
     for module, routing in routings:
@@ -72,7 +83,7 @@ def swap(model: _Model, to: str = "dropkit", *, inputs: Any = None) -> _Model:
             p = vars(module).pop("p")
             module.__class__ = ours
             module.p = p  # dropkit's is a property that also keeps the rate as a tensor
-    swap_recurrent(model)
+    swap_recurrent(model, recurrent)
     return name_streams(model)
 
 
@@ -111,6 +122,7 @@ def _to_torch(model: nn.Module) -> None:
     modules = list(walk(model))
     ours = [(name, module) for name, module in modules if isinstance(module, DropoutSite) and type(module) in _TO_TORCH]
     routed = [(name, module) for name, module in modules if routing_of(module) is not None]
+    check_unswappable(model)
     for name, module in ours:
         _check_settings(name, module)
     for name, owner in routed:

@@ -35,8 +35,12 @@ class Rate:
         return getattr(module._modules.get(self.site), "p", 0.0)
 
     def __set__(self, module: Any, p: float) -> None:
-        if self.site in module._modules:  # torch's constructor assigns `dropout` before there are children
-            module._modules[self.site].p = p
+        child = module._modules.get(self.site)
+        if isinstance(child, nn.Identity):
+            raise InputError(f"the rate of {self.site} is that of a module", got=phrase(f"{p} where nn.Identity stands"),
+                             fix=f"Put one there first: module.{self.site} = dropkit.nn.LockedDropout({p})")
+        if child is not None:  # torch's constructor assigns `dropout` before there are children
+            child.p = p
 
 
 class RecurrentSites(nn.RNNBase):
@@ -74,7 +78,7 @@ class RecurrentSites(nn.RNNBase):
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *extras])
 
 
-def install(module: nn.RNNBase, kind: type[RecurrentSites], sites: Mapping[str, RateSite], **settings: Any) -> None:
+def install(module: nn.RNNBase, kind: type[RecurrentSites], sites: Mapping[str, nn.Module], **settings: Any) -> None:
     """Make one of torch's recurrent modules one with sites: the same object, with its parameters, hooks and mode.
 
     Args:

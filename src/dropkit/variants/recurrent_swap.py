@@ -12,18 +12,18 @@ _KINDS: dict[type[nn.RNNBase], type[RecurrentSites]] = {nn.LSTM: VariationalLSTM
                                                         nn.RNN: VariationalRNN}
 
 
-def make_variational(module: nn.RNNBase, *, input_p: float = 0.0, recurrent_p: float = 0.0, output_p: float = 0.0,
-                     tied: bool = True, per: str = "step") -> nn.RNNBase:
+def make_variational(module: nn.RNNBase, *, input_p: float | None = None, recurrent_p: float | None = None,
+                     output_p: float | None = None, tied: bool = True, per: str = "step") -> nn.RNNBase:
     """Turn one of torch's recurrent modules into the variational one, in place.
 
     It stays the same object, with its parameters, hooks and mode, and drops between layers at the rate that it has. With the
-    defaults it computes what it did before, by masks of the contract.
+    defaults it computes what it did before, by masks of the contract, and has no other site.
 
     Args:
         module: exactly an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``.
-        input_p: as in `VariationalLSTM`.
-        recurrent_p: as in `VariationalLSTM`.
-        output_p: as in `VariationalLSTM`.
+        input_p: as in `VariationalLSTM`; None for no site there, where 0 makes one whose rate can be set later.
+        recurrent_p: as in `VariationalLSTM`, or None.
+        output_p: as in `VariationalLSTM`, or None.
         tied: as in `VariationalLSTM`.
         per: as in `VariationalLSTM`. Default here: ``"step"``, torch's own law between layers.
 
@@ -59,6 +59,36 @@ def make_plain(module: nn.RNNBase) -> nn.RNNBase:
         >>> type(make_plain(VariationalLSTM(3, 4))).__module__
         'torch.nn.modules.rnn'
     """
+    twin = check_variational(module)
+    return remove(module, twin)  # type: ignore[arg-type]
+
+
+def is_variational(module: nn.Module) -> bool:
+    """Tell whether a module is one that `make_plain` takes.
+
+    Args:
+        module: any.
+
+    Example:
+        >>> is_variational(VariationalGRU(3, 4)), is_variational(nn.GRU(3, 4))
+        (True, False)
+    """
+    return type(module) in _KINDS.values()
+
+
+def check_variational(module: nn.Module) -> type[nn.RNNBase]:
+    """The class of torch that a variational module can become, or the error that says why it cannot.
+
+    Args:
+        module: as in `make_plain`.
+
+    Raises:
+        InputError: as in `make_plain`.
+
+    Example:
+        >>> check_variational(VariationalGRU(3, 4)).__name__
+        'GRU'
+    """
     twin = next((plain for plain, ours in _KINDS.items() if type(module) is ours), None)
     if twin is None or not isinstance(module, RecurrentSites):
         raise InputError("what becomes torch's is a VariationalLSTM, VariationalGRU or VariationalRNN", got=module,
@@ -70,7 +100,7 @@ def make_plain(module: nn.RNNBase) -> nn.RNNBase:
         raise InputError(f"torch's {twin.__name__} draws a new mask between layers at each step",
                          got=phrase(f"per={_per(module)!r}"),
                          fix="Set the rate between layers to 0 first, or keep dropkit's module")
-    return remove(module, twin)
+    return twin
 
 
 def _per(module: RecurrentSites) -> str:

@@ -208,11 +208,11 @@ def variational_rnn(x: Input, weights: Weights, state: Tensor | None = None, rec
 class _Variational(RecurrentSites):
     """The sites and settings that the three modules share."""
 
-    input_dropout: LockedDropout
-    recurrent_dropout: LockedDropout
-    output_dropout: LockedDropout
+    input_dropout: nn.Module
+    recurrent_dropout: nn.Module
+    output_dropout: nn.Module
     input_p, recurrent_p, output_p = Rate("input_dropout"), Rate("recurrent_dropout"), Rate("output_dropout")
-    tied: bool
+    tied: bool = True
     settings: ClassVar[Mapping[str, Any]] = {"tied": True, "per": "sequence"}
 
     @property
@@ -353,8 +353,8 @@ class VariationalRNN(_Variational, nn.RNN):
         install_variational(self, VariationalRNN, dropout, input_p, recurrent_p, output_p, tied, per)
 
 
-def install_variational(module: nn.RNNBase, kind: type[RecurrentSites], between_p: float, input_p: float, recurrent_p: float,
-                        output_p: float, tied: bool, per: str) -> None:
+def install_variational(module: nn.RNNBase, kind: type[RecurrentSites], between_p: float, input_p: float | None,
+                        recurrent_p: float | None, output_p: float | None, tied: bool, per: str) -> None:
     """Give one of torch's recurrent modules the sites of a variational one, and its class.
 
     Args:
@@ -371,9 +371,13 @@ def install_variational(module: nn.RNNBase, kind: type[RecurrentSites], between_
         InputError: for a rate outside [0, 1] or an unknown ``per``.
     """
     between: RateSite = Dropout(between_p) if check_per(per) == "step" else LockedDropout(between_p)
-    sites = {"input_dropout": LockedDropout(input_p), "recurrent_dropout": LockedDropout(recurrent_p),
-             "between_dropout": between, "output_dropout": LockedDropout(output_p)}
+    sites = {"input_dropout": _site(input_p), "recurrent_dropout": _site(recurrent_p), "between_dropout": between,
+             "output_dropout": _site(output_p)}
     install(module, kind, sites, tied=bool(tied))
+
+
+def _site(p: float | None) -> nn.Module:
+    return nn.Identity() if p is None else LockedDropout(p)
 
 
 def _noise(recurrent_p: float | Tensor, training: bool, input_p: float | Tensor, between_p: float | Tensor,
