@@ -221,13 +221,29 @@ def test_tied_weights_stay_tied():
     assert model.decoder.weight is model.encoder.weight
 
 
-def test_inside_a_stacked_lstm_torch_drops():
-    model = Words(3)
-    put = dk.presets.awd_lstm(model)
-    assert ("lstm.module", "recurrent", 0.3) in [(site.name, site.kind, site.p) for site in put.sites]
-    assert "torch draws a new mask at each step" in put.notes[0]
+def test_inside_a_stacked_lstm_a_mask_lasts_for_the_sequence():
+    model, x = Words(3), torch.tensor([[1, 2, 3]])
+    before, evaluated = {name: set(vars(module)) for name, module in model.named_modules()}, model.eval()(x)
+    put = dk.presets.awd_lstm(model.train())
+    assert ("lstm.module.between_dropout", "locked_dropout", 0.3) in [(site.name, site.kind, site.p) for site in put.sites]
+    with dk.keyed(0):
+        first = model(x)
+    with dk.keyed(0):
+        assert torch.equal(model(x), first)
     put.undo()
-    assert model.lstm.dropout == 0.0
+    assert {name: set(vars(module)) for name, module in model.eval().named_modules()} == before
+    assert (type(model.lstm), model.lstm.dropout) == (nn.LSTM, 0.0)
+    assert torch.equal(model(x), evaluated)
+
+
+@pytest.mark.parametrize("name", ["awd_lstm", "zaremba_medium"])
+def test_a_variational_lstm_gets_the_rate_at_its_own_site(name):
+    model = dk.swap(Words(2))
+    put = dk.preset(name, model)
+    rates = {site.name.removeprefix("lstm.module.").removeprefix("lstm."): site.p for site in put.sites}
+    assert rates["between_dropout"] == {"awd_lstm": 0.3, "zaremba_medium": 0.5}[name]
+    put.undo()
+    assert [(site.name, site.p) for site in dk.sites(model)] == [("lstm.between_dropout", 0.0)]
 
 
 def test_an_embedding_with_hooks_is_not_replaced():

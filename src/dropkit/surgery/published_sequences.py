@@ -24,8 +24,8 @@ def awd_lstm(model: nn.Module, inputs: Any = None) -> AppliedPreset:
     """The dropout of AWD-LSTM: 0.5 of recurrent weights, 0.1 of words, and one mask for all steps elsewhere.
 
     That is 0.4 on the word vectors, 0.3 between LSTMs and 0.4 after the last one, as for Penn Treebank; the paper takes 0.65 on
-    the word vectors for WikiText-2. The embedding becomes an ``EmbeddingDropout`` and each LSTM is wrapped in a ``WeightDrop``;
-    keys of the ``state_dict`` stay. Inside an ``nn.LSTM`` of several layers torch draws a new mask at each step.
+    the word vectors for WikiText-2. The embedding becomes an ``EmbeddingDropout``, an ``nn.LSTM`` of several layers a
+    ``VariationalLSTM``, and each LSTM is wrapped in a ``WeightDrop``; keys of the ``state_dict`` stay.
 
     Args:
         model: an ``nn.Embedding`` and one ``nn.LSTM`` or several; changed in place.
@@ -50,11 +50,9 @@ def awd_lstm(model: nn.Module, inputs: Any = None) -> AppliedPreset:
                          fix="Remove the hooks, apply the preset, and register them on the new module")
     with begin(model) as steps:
         steps.replace(first, EmbeddingDropout(embedding, 0.1))
-        stacked = {name: 0.3 for name, lstm in zip(layers, lstms, strict=True) if getattr(lstm, "num_layers", 1) > 1}
-        if stacked:
-            steps.set_rate(stacked)
-            steps.notes.append("inside an nn.LSTM of several layers torch draws a new mask at each step")
         for name, lstm in zip(layers, lstms, strict=True):
+            if getattr(lstm, "num_layers", 1) > 1:
+                steps.set_between(name, 0.3, per="sequence")
             steps.replace(name, WeightDrop(lstm, 0.5).train(lstm.training))
         rates = {first: 0.4, **dict.fromkeys(layers, 0.3), layers[-1]: 0.4}
         steps.insert({name: LockedDropout(rate, batch_first=not time_first) for name, rate in rates.items()})
@@ -144,9 +142,9 @@ def _zaremba(name: str, model: nn.Module, p: float) -> AppliedPreset:
     if not layers:
         raise misfit(name, model, "an nn.LSTM")
     with begin(model) as steps:
-        stacked = [layer for layer in layers if getattr(modules[layer], "num_layers", 1) > 1]
-        if stacked:
-            steps.set_rate(dict.fromkeys(stacked, p))
+        for layer in layers:
+            if getattr(modules[layer], "num_layers", 1) > 1:
+                steps.set_between(layer, p)
         steps.insert({layers[0]: Dropout(p)}, "before")
         steps.insert({layer: Dropout(p) for layer in layers})
     return steps.done(name, ZAREMBA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import nn
 
@@ -18,6 +19,9 @@ from dropkit.surgery.sites import Site, format_sites, sites
 from dropkit.surgery.sources import Source
 from dropkit.surgery.targets import check_model, every_name
 from dropkit.variants.max_norm import MaxNorm
+from dropkit.variants.recurrent_module import RecurrentSites
+from dropkit.variants.recurrent_module import remove as remove_sites
+from dropkit.variants.recurrent_swap import make_variational
 from dropkit.variants.site import StreamSite
 
 
@@ -182,6 +186,29 @@ class Steps:
         previous = set_rate(self.model, rates)
         self.touched.extend(modules[name] for name in previous)
         self.undo.append(lambda: _ignore(set_rate(self.model, previous)))
+
+    def set_between(self, name: str, rate: float, per: str = "step") -> None:
+        """Set the rate between the layers of a recurrent module.
+
+        Args:
+            name: its path.
+            rate: in [0, 1].
+            per: how often masks are drawn; for ``"sequence"`` a module of torch becomes dropkit's.
+        """
+        module = dict(walk(self.model))[name]
+        if per == "sequence" and type(module) in (nn.LSTM, nn.GRU, nn.RNN):
+            self._convert(module)  # type: ignore[arg-type]
+        self.set_rate({f"{name}.between_dropout" if isinstance(module, RecurrentSites) else name: rate})
+
+    def _convert(self, module: nn.RNNBase) -> None:
+        kind, before = type(module), module.dropout
+        converted: Any = make_variational(module, per="sequence")
+
+        def revert() -> None:
+            remove_sites(converted, kind)
+            module.dropout = before
+
+        self.undo.append(revert)
 
     def replace(self, name: str, module: nn.Module) -> None:
         """Put a module that took over a layer in its place, wherever the layer is used.

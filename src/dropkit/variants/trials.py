@@ -168,6 +168,31 @@ def diagonal(module: type[nn.RNNBase], **options: Any) -> nn.RNNBase:
     return layer
 
 
+class Survivors(nn.Module):
+    """What of the data a module lets through, unchanged: for pictures of those that compute more than a product with a mask.
+
+    Args:
+        module: whose zeros are what it drops.
+
+    Example:
+        >>> Survivors(nn.Threshold(0.5, 0.0))(torch.tensor([0.25, 0.75]))
+        tensor([0.0000, 0.7500])
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, 0 where the module drops.
+
+        Args:
+            x: the data.
+        """
+        passed: Tensor = self.module(x)
+        return x * (passed != 0).detach().to(x.dtype)
+
+
 def moved(module: nn.Module) -> nn.Module:
     """Move a module's parameters away from where they were, as training does.
 
