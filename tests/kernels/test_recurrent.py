@@ -138,80 +138,105 @@ def test_operators_keep_pytorchs_rules(cell):
         test_utils=("test_schema", "test_faketensor"))
 
 
+def buffers(cell, units, sequences, rows):
+    """What the forward operator takes, by name, with random values where it reads them."""
+    torch.manual_seed(0)
+    width, kept, memories = GATES[cell] * units, rows if cell in (LSTM, GRU) else 0, sequences if cell == LSTM else 0
+    return dict(weights=torch.randint(-2, 3, (units, width)).float(), gates=torch.randn(rows, width),
+                h=torch.ones(sequences, units), c=torch.ones(memories, units), out=torch.zeros(rows, units),
+                previous=torch.zeros(kept, units), extra=torch.zeros(kept, units), entered=torch.zeros(1, rows, units),
+                bias=torch.ones(1, units), recurrent=torch.full((1, sequences, units), 2.0), candidate=torch.ones(1, units),
+                zone_c=torch.zeros(1, units), zone_h=torch.rand(sequences, units), sizes=[], reverse=False, cell=cell)
+
+
 @NATIVE
 def test_sigmoid_and_tanh_are_accurate():
     """Every output of single precision lies within 3 units in the last place of the value in double precision."""
+    units = 67  # leaves a rest after any number of lanes
     x = torch.cat((torch.linspace(-100, 100, 200_001), torch.linspace(-1, 1, 100_001), torch.logspace(-30, 0, 1000),
-                   -torch.logspace(-30, 0, 1000), torch.tensor([0.0, -0.0, 1e30, -1e30, torch.inf, -torch.inf])))[None]
-    units = x.shape[1]
-    zero = torch.zeros(1, units)
+                   -torch.logspace(-30, 0, 1000), torch.tensor([0.0, -0.0, 1e30, -1e30, torch.inf, -torch.inf])))
+    x = torch.cat((x, x.new_zeros(-len(x) % units))).view(-1, units)
 
-    def step(cell, gates):
-        """The gates' values after one step from zero states, whose products are zero."""
-        gates, (h, c, out, previous, extra) = gates.clone(), zero.repeat(5, 1, 1).unbind()
-        torch.ops.dropkit.recurrent_forward_step_(torch.zeros_like(gates), gates, h, c, out, previous, extra, zero,
-                                                  torch.ones(1, units), zero, zero, cell, 0, 1)
-        return gates
+    def step(cell, x):
+        """The gates' values after one step from states whose products are zero."""
+        made = buffers(cell, units, len(x), len(x))
+        made.update(gates=x.repeat(1, GATES[cell]), weights=torch.zeros_like(made["weights"]))
+        torch.ops.dropkit.recurrent_forward_(**made)
+        return made["gates"]
 
-    tanh, exact = step(TANH, x)[0], x[0].double().tanh()
+    tanh, exact = step(TANH, x), x.double().tanh()
     assert bool(((tanh.double() - exact).abs() <= 3 * torch.finfo(torch.float32).eps * exact.abs() + 1e-44).all())
-    sigmoid, exact = step(LSTM, x.repeat(1, 4))[0, :units], x[0].double().sigmoid()
+    sigmoid, exact = step(LSTM, x)[:, :units], x.double().sigmoid()
     assert bool(((sigmoid.double() - exact).abs() <= 3 * torch.finfo(torch.float32).eps * exact + 2e-38).all())
-    nan = torch.full((1, units), torch.nan)
-    assert bool(step(TANH, nan).isnan().all())
-    assert bool(step(LSTM, nan.repeat(1, 4)).isnan().all())
-    assert bool(step(RELU, nan).isnan().all())
+    nan = torch.full((2, units), torch.nan)
+    assert all(bool(step(cell, nan).isnan().all()) for cell in (TANH, LSTM, RELU))
 
 
 @NATIVE
-def test_bad_steps_are_refused_before_memory_is_touched():
-    good = dict(product=torch.zeros(2, 3), gates=torch.zeros(6, 3), h=torch.zeros(2, 3), c=torch.zeros(0, 3),
-                out=torch.zeros(6, 3), previous=torch.zeros(0, 3), extra=torch.zeros(0, 3),
-                bias=torch.zeros(1, 3), candidate=torch.ones(1, 3), zone_c=torch.zeros(1, 3), zone_h=torch.zeros(1, 3),
-                cell=TANH, first=4, count=2)
-    torch.ops.dropkit.recurrent_forward_step_(**good)
-    bad = [dict(cell=4), dict(cell=-1), dict(first=5), dict(first=-1), dict(count=3), dict(h=torch.zeros(2, 3).double()),
-           dict(out=torch.zeros(5, 3)), dict(gates=torch.zeros(6, 2)), dict(product=torch.zeros(1, 3)),
-           dict(zone_h=torch.zeros(2, 4)), dict(gates=torch.zeros(3, 6).t()), dict(cell=LSTM), dict(h=torch.zeros(2, 3).half())]
+def test_bad_layers_are_refused_before_memory_is_touched():
+    good = buffers(TANH, 3, 2, 6)
+    torch.ops.dropkit.recurrent_forward_(**good)
+    bad = [dict(cell=4), dict(cell=-1), dict(cell=LSTM), dict(sizes=[2, 2, 1]), dict(sizes=[3, 3]), dict(sizes=[7, -1]),
+           dict(sizes=[2, 2, 2, 2]), dict(h=torch.zeros(4, 3)), dict(h=torch.zeros(2, 3).double()),
+           dict(h=torch.zeros(2, 3).half()), dict(c=torch.zeros(2, 3)), dict(out=torch.zeros(5, 3)),
+           dict(gates=torch.zeros(6, 2)), dict(gates=torch.zeros(3, 6).t()), dict(weights=torch.zeros(3, 4)),
+           dict(weights=torch.zeros(3)), dict(entered=torch.zeros(6, 3)), dict(entered=torch.zeros(1, 5, 3)),
+           dict(recurrent=torch.zeros(2, 2, 3)), dict(recurrent=torch.zeros(1, 3, 3)), dict(recurrent=torch.zeros(2, 3)),
+           dict(recurrent=torch.zeros(1, 3, 2).mT), dict(zone_h=torch.zeros(2, 4)), dict(zone_h=torch.zeros(3, 3)),
+           dict(zone_h=torch.zeros(3)), dict(previous=torch.zeros(6, 3)), dict(bias=torch.zeros(2, 3))]
+    kept = good["gates"].clone()
     for change in bad:
         with pytest.raises(RuntimeError, match="dropkit"):
-            torch.ops.dropkit.recurrent_forward_step_(**{**good, **change})
+            torch.ops.dropkit.recurrent_forward_(**{**good, **change})
+        assert torch.equal(good["gates"], kept)
+    back = dict(weights=torch.zeros(3, 3), grad_out=torch.zeros(6, 3), grad_h=torch.zeros(2, 3), grad_c=torch.zeros(0, 3),
+                acts=torch.zeros(6, 3), grad_input=torch.zeros(6, 3), grad_product=torch.zeros(6, 3),
+                **{name: good[name] for name in ("previous", "extra", "recurrent", "candidate", "zone_c", "zone_h", "sizes",
+                                                 "reverse", "cell")})
+    torch.ops.dropkit.recurrent_backward_(**back)
+    bad = [dict(cell=GRU), dict(sizes=[2, 2, 1]), dict(weights=torch.zeros(3, 4)), dict(grad_out=torch.zeros(5, 3)),
+           dict(grad_c=torch.zeros(1, 3)), dict(acts=torch.zeros(6, 4)), dict(grad_input=torch.zeros(5, 3)),
+           dict(grad_product=torch.zeros(6, 3).double()), dict(recurrent=torch.zeros(1, 5, 3))]
+    for change in bad:
+        with pytest.raises(RuntimeError, match="dropkit"):
+            torch.ops.dropkit.recurrent_backward_(**{**back, **change})
 
 
 @NATIVE
 @cells
 def test_the_number_of_threads_changes_nothing(cell):
-    found, before, units = [], torch.get_num_threads(), 6000  # two rows a thread
-    torch.manual_seed(0)
-    product, gates = torch.randn(2, 4, GATES[cell] * units).unbind()
-    one, zone = torch.ones(1, units), torch.rand(4, units)
+    found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            h, c, out, previous, extra = torch.ones(5, 4, units).unbind()
-            acts = gates.clone()
-            torch.ops.dropkit.recurrent_forward_step_(product, acts, h, c, out, previous, extra, one, one, one * 0, zone, cell,
-                                                      0, 4)
-            found.append((h, c, out, acts))
+            made = buffers(cell, 600, 32, 32)  # 14 rows a thread; the products are exact, in whatever order they are summed
+            torch.ops.dropkit.recurrent_forward_(**made)
+            found.append([made[name] for name in ("gates", "h", "c", "out", "previous", "extra", "entered")])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert torch.equal(found[0][-1], torch.full((1, 32, 600), 2.0))
 
 
 SCRIPT = """
 import hashlib, torch
-from dropkit.kernels.recurrent import GATES
+from dropkit.kernels.native import ops as native
+from dropkit.kernels.recurrence import recurrence
+from dropkit.kernels.recurrent import GATES, Layer
 found = hashlib.sha256()
 torch.manual_seed(0)
+assert native.KERNEL is not None, native.WHY
 for cell in range(4):
     width = GATES[cell] * 37
-    made = [torch.randn(3, width) * 3, torch.randn(3, width), *torch.randn(2, 3, 37), *torch.empty(3, 3, 37),
-            *torch.rand(4, 1, 37)]
-    torch.ops.dropkit.recurrent_forward_step_(*made, cell, 0, 3)
-    grads = [*torch.randn(3, 3, 37), made[1], *made[5:7], *made[8:11], torch.empty(3, width), torch.empty(3, width)]
-    torch.ops.dropkit.recurrent_backward_step_(*grads, cell, 0, 3)
-    for x in (made[1], made[2], made[3], grads[1], grads[2], grads[9]):
-        found.update(x.numpy().tobytes())
+    for masks in {1, GATES[cell]}:
+        x, *states = torch.randn(9, 5), *torch.randn(2, 3, 37)
+        weights = [torch.randn(width, 5).requires_grad_(), torch.randn(width, 37).requires_grad_()]
+        recurrent, (candidate, zone_c, zone_h) = torch.rand(masks, 3, 37), torch.rand(3, 3, 37)
+        outputs = recurrence(Layer(cell, x, weights[0], states[0], states[1] if cell == 0 else None, weights[1],
+                                   recurrent=recurrent, candidate=candidate, zone_c=zone_c, zone_h=zone_h))
+        loss = sum((y * torch.randn_like(y)).sum() for y in outputs if y is not None)
+        for y in (*outputs, *torch.autograd.grad(loss, weights)):
+            found.update(b"" if y is None else y.detach().numpy().tobytes())
 print(found.hexdigest())
 """
 

@@ -1,5 +1,6 @@
-// One step of every recurrent cell, forward and backward, on buffers exactly as long as the step, so that AddressSanitizer
-// sees a value too many; with masks for all rows and for each, and with inputs far beyond where the functions saturate.
+// One step of every recurrent cell, forward and backward, and how states enter it, on buffers exactly as long as the step, so
+// that AddressSanitizer sees a value too many; with masks for all rows and for each, and with inputs far beyond where the
+// functions saturate.
 #include "recurrent.h"
 
 #include <cmath>
@@ -77,12 +78,36 @@ void step(int cell, int64_t units, int64_t rows, bool apart, double scale) {
   check(to_input, "gradient of the gates", cell);
 }
 
+// States through their masks and back, which must give what a plain loop gives.
+template <class T>
+void pass(int64_t units, int64_t rows, int64_t masks, bool each) {
+  const int64_t size = rows * units;
+  auto h = made<T>(size), mask = made<T>(masks * (each ? size : units)), entered = made<T>(masks * size), grad = made<T>(size);
+  const auto before = grad;
+  const int64_t apart = each ? size : units;
+  Entry e{units, masks, h.data(), {mask.data(), each ? units : 0}, entered.data(), apart, size};
+  active_recurrent_kernels().enter[sizeof(T) == 8](e, 0, rows);
+  e.h = grad.data();
+  active_recurrent_kernels().leave[sizeof(T) == 8](e, 0, rows);
+  for (int64_t i = 0; i < size; ++i) {
+    T sum = before[i];
+    for (int64_t k = 0; k < masks; ++k) {
+      const T m = mask[k * apart + (each ? i : i % units)], product = h[i] * m;
+      failures += entered[k * size + i] != product;
+      sum += product * m;
+    }
+    failures += grad[i] != sum;
+  }
+}
+
 }  // namespace
 
 int main() {
   for (int cell = 0; cell < kCells; ++cell) {
     for (int64_t units : {1, 2, 7, 16, 33, 64, 129}) {
       for (int64_t rows : {1, 3}) {
+        pass<float>(units, rows, gates_of(cell), rows > 1);
+        pass<double>(units, rows, 1, rows == 1);
         for (double scale : {1.0, 100.0, 1e30}) {
           if (cell == kRelu && scale > 1e3) continue;  // grows without bound by design
           step<float>(cell, units, rows, rows > 1, scale);

@@ -1,5 +1,5 @@
-// One step of a recurrent cell, forward and backward, for rows of sequences: what is left when the matrix products are
-// done. The binding (recurrent_binding.cpp) calls through the table and knows no instruction set.
+// One step of a recurrent cell, forward and backward, for rows of sequences: what is done before and after the matrix
+// products. The binding (recurrent_binding.cpp) calls through the table and knows no instruction set.
 #pragma once
 #include <cstdint>
 
@@ -44,9 +44,20 @@ struct BackwardStep {
   void* grad_product;  // of the product, where it differs: of the GRU
 };
 
+// Where states enter the gates, each times a mask: one for all gates, or one a gate, `apart` by so many elements.
+struct Entry {
+  int64_t units, masks;
+  void* h;        // states; backward, their gradients, to which is added what passed the masks
+  Rows2d mask;    // rows of the first mask
+  void* entered;  // states times masks; backward, the gradients of that
+  int64_t mask_apart, entered_apart;
+};
+
 struct RecurrentKernels {
   void (*forward[kCells][2])(const ForwardStep&, int64_t begin, int64_t end);  // [cell][is double]
   void (*backward[kCells][2])(const BackwardStep&, int64_t begin, int64_t end);
+  void (*enter[2])(const Entry&, int64_t begin, int64_t end);
+  void (*leave[2])(const Entry&, int64_t begin, int64_t end);  // backward
 };
 
 // The table of the instruction set in use; see active_kernels() in kernels.h.

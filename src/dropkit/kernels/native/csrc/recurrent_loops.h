@@ -218,6 +218,36 @@ DROPKIT_FN void plain_backward(const BackwardStep& s, int64_t begin, int64_t end
   }
 }
 
+template <class T>
+DROPKIT_FN __attribute__((noinline)) void enter_row(int64_t units, const T* __restrict h, const T* __restrict mask,
+                                                    T* __restrict entered) {
+  for (int64_t j = 0; j < units; ++j) entered[j] = h[j] * mask[j];
+}
+
+template <class T>
+DROPKIT_FN void enter(const Entry& s, int64_t begin, int64_t end) {
+  for (int64_t k = 0; k < s.masks; ++k) {
+    for (int64_t n = begin; n < end; ++n)
+      enter_row<T>(s.units, row<T>(s.h, s.units, n), row<T>(s.mask, n) + k * s.mask_apart,
+                   row<T>(s.entered, s.units, n) + k * s.entered_apart);
+  }
+}
+
+template <class T>
+DROPKIT_FN __attribute__((noinline)) void leave_row(int64_t units, T* __restrict grad_h, const T* __restrict mask,
+                                                    const T* __restrict grad) {
+  for (int64_t j = 0; j < units; ++j) grad_h[j] += grad[j] * mask[j];
+}
+
+template <class T>
+DROPKIT_FN void leave(const Entry& s, int64_t begin, int64_t end) {
+  for (int64_t k = 0; k < s.masks; ++k) {
+    for (int64_t n = begin; n < end; ++n)
+      leave_row<T>(s.units, row<T>(s.h, s.units, n), row<T>(s.mask, n) + k * s.mask_apart,
+                   row<T>(s.entered, s.units, n) + k * s.entered_apart);
+  }
+}
+
 const RecurrentKernels kTable = {
     {{lstm_forward<float>, lstm_forward<double>},
      {gru_forward<float>, gru_forward<double>},
@@ -226,7 +256,9 @@ const RecurrentKernels kTable = {
     {{lstm_backward<float>, lstm_backward<double>},
      {gru_backward<float>, gru_backward<double>},
      {plain_backward<float, false>, plain_backward<double, false>},
-     {plain_backward<float, true>, plain_backward<double, true>}}};
+     {plain_backward<float, true>, plain_backward<double, true>}},
+    {enter<float>, enter<double>},
+    {leave<float>, leave<double>}};
 
 #undef DROPKIT_UNIT
 
