@@ -163,7 +163,7 @@ def _fake_backward(grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tenso
             x.new_empty(units))
 
 
-class _Differentiable(torch.autograd.Function):
+class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         """Run the operator and keep what the backward pass needs."""
@@ -190,7 +190,7 @@ def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
     """Derivatives as by ``torch.library.register_autograd``, which takes a quarter of a millisecond for default arguments."""
     if not torch.is_grad_enabled() or not any(x is not None and x.requires_grad for x in arguments[:len(_NAMES)]):
         return _below_autograd(*arguments)
-    found: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, ...] = _Recurrence.apply(*arguments)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -169,7 +169,7 @@ Tensor rows_of(const Tensor& x, const Step& step, bool apart) {
   return view(x, step.first * width, {x.size(0), step.count, width}, {x.size(1) * width, width, 1});
 }
 
-// Called past the dispatcher, which has nothing left to decide: half of a small product's time.
+// Past the dispatcher, which has nothing left to decide.
 void multiply(const Tensor& a, const Tensor& b, const Tensor& into, bool apart) {
   const auto product = apart ? aoti_torch_cpu_bmm_out : aoti_torch_cpu_mm_out;
   TORCH_ERROR_CODE_CHECK(product(into.get(), a.get(), b.get()));
