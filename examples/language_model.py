@@ -38,6 +38,7 @@ from torch.nn import functional as F
 import dropkit as dk
 from dropkit.core.files import write_atomically
 from dropkit.study.contrasts import contrasts
+from dropkit.study.result import LEANING
 
 UNKNOWN = "<unk>"
 MARGIN = 0.01  # nats a word: a hundredth of the perplexity
@@ -197,7 +198,7 @@ def compare(scores: Sequence[Score]) -> pd.DataFrame:
     for found in contrasts(by_seed, arms[0], higher_is_better=False, margin=MARGIN) if len(arms) > 1 else []:
         interval = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
         table.loc[found.arm, f"nats a word better than {arms[0]}"] = f"{found.mean:+.3f}{interval}"
-        table.loc[found.arm, "verdict"] = found.kind if found.leaning is None else f"leaning: {found.leaning}"
+        table.loc[found.arm, "verdict"] = f"leaning: {found.leaning}" if found.kind == LEANING else found.kind
     return table.fillna("")
 
 

@@ -39,6 +39,15 @@ def test_every_arm_is_compared_and_every_run_is_kept(example, tmp_path, capsys):
     assert "leaning" in table  # two seeds give no verdict
 
 
+def test_five_seeds_give_a_verdict_and_fewer_a_leaning(example):
+    losses = {"none": 3.0, "naive": 2.9, "zoneout": 3.1}
+    scores = [example.Score(arm, seed, 3.0, 3.0, loss + seed / 1000) for arm, loss in losses.items() for seed in range(5)]
+    table = example.compare(scores)
+    assert list(table["verdict"]) == ["", "helps", "hurts"]
+    assert table.loc["naive", "nats a word better than none"].startswith("+0.100 [")
+    assert list(example.compare(scores[:2] + scores[5:7])["verdict"]) == ["", "leaning: helps"]
+
+
 def test_arms_begin_with_the_same_weights(example):
     states = []
     for arm in example.ARMS:
