@@ -110,9 +110,10 @@ def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
     b = x.mean.abs().div_(deviation.clamp_min(form.tiny)).clamp_max_(math.sqrt(-math.log(form.tiny) - 4))
     tail = torch.erfc(b * math.sqrt(0.5)).mul_(0.5)
     density = torch.exp(b.square().mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
-    above = torch.where(x.mean > 0, 1 - tail, tail)
+    rest = 1 - 2 * tail
+    above = torch.addcmul(tail, x.mean.sign().relu_(), rest)  # comparisons and torch.where take ten times as long
     rectified = torch.addcmul(x.mean.relu(), deviation, torch.addcmul(density, b, tail, value=-1))
-    inner = torch.addcmul(b * tail * (1 - tail), density, 1 - 2 * tail, value=-1)
+    inner = torch.addcmul(b * tail * (1 - tail), density, rest, value=-1)
     spread = torch.addcmul(above, b, inner).addcmul_(density, density, value=-1).clamp_min_(0.0)
     if not slope:
         return Moments(rectified, spread.mul_(x.variance))
