@@ -18,6 +18,7 @@ from dropkit.variants.regularization import regularization_loss
 
 if TYPE_CHECKING:
     from dropkit import schedules
+    from dropkit.inference.fold import fold
     from dropkit.inference.moments import moment_predict
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
-    "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement", "preset", "presets",
+    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "fold",
+    "format_sites", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement", "preset", "presets",
     "regularization_loss", "remove", "schedules", "set_rate", "sites", "study", "swap",
 ]
 
@@ -43,7 +44,7 @@ __all__ = [
 _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
-    "disabled": "surgery.disabled", "format_sites": "surgery.sites", "insert": "surgery.insert",
+    "disabled": "surgery.disabled", "fold": "inference.fold", "format_sites": "surgery.sites", "insert": "surgery.insert",
     "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
     "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules",
     "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
