@@ -18,6 +18,7 @@ from dropkit.variants.regularization import regularization_loss
 
 if TYPE_CHECKING:
     from dropkit import schedules
+    from dropkit.inference import scores
     from dropkit.inference.fold import fold
     from dropkit.inference.moments import moment_predict
     from dropkit.schedules.rises import RateJumpWarning
@@ -36,7 +37,7 @@ __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
     "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "fold",
     "format_sites", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement", "preset", "presets",
-    "regularization_loss", "remove", "schedules", "set_rate", "sites", "study", "swap",
+    "regularization_loss", "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
@@ -47,7 +48,7 @@ _LATER = {
     "disabled": "surgery.disabled", "fold": "inference.fold", "format_sites": "surgery.sites", "insert": "surgery.insert",
     "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
     "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules",
-    "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
+    "scores": "inference.scores", "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
 }
 
 
