@@ -19,6 +19,7 @@ from dropkit.variants.regularization import regularization_loss
 if TYPE_CHECKING:
     from dropkit import schedules
     from dropkit.inference import scores
+    from dropkit.inference.ensemble import ensemble
     from dropkit.inference.fold import fold
     from dropkit.inference.moments import moment_predict
     from dropkit.schedules.rises import RateJumpWarning
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "fold",
+    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "ensemble", "fold",
     "format_sites", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement", "preset", "presets",
     "regularization_loss", "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
 ]
@@ -45,10 +46,11 @@ __all__ = [
 _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
-    "disabled": "surgery.disabled", "fold": "inference.fold", "format_sites": "surgery.sites", "insert": "surgery.insert",
-    "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
-    "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules",
-    "scores": "inference.scores", "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
+    "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
+    "format_sites": "surgery.sites", "insert": "surgery.insert", "moment_predict": "inference.moments",
+    "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
+    "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "scores": "inference.scores",
+    "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
 }
 
 
