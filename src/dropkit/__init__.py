@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dropkit.inference import scores
     from dropkit.inference.ensemble import ensemble
     from dropkit.inference.fold import fold
+    from dropkit.inference.freeze import freeze_check, quantization_calibration
     from dropkit.inference.moments import moment_predict
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
     "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "ensemble", "fold",
-    "format_sites", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement", "preset", "presets",
-    "regularization_loss", "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
+    "format_sites", "freeze_check", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement",
+    "preset", "presets", "quantization_calibration", "regularization_loss", "remove", "schedules", "scores", "set_rate",
+    "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
@@ -47,10 +49,11 @@ _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
     "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
-    "format_sites": "surgery.sites", "insert": "surgery.insert", "moment_predict": "inference.moments",
-    "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
-    "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "scores": "inference.scores",
-    "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
+    "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
+    "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
+    "preset": "surgery.presets", "presets": "surgery.presets", "quantization_calibration": "inference.freeze",
+    "remove": "surgery.insert", "schedules": "schedules", "scores": "inference.scores", "set_rate": "surgery.rates",
+    "sites": "surgery.sites", "swap": "surgery.swap",
 }
 
 
