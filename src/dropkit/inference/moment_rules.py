@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,10 +32,12 @@ class Moments:
     Args:
         mean: expectation over masks.
         variance: of the same shape, at least 0.
+        covariance: of the elements of the last dimension, which it adds once more; None where it was not asked for.
     """
 
     mean: Tensor
     variance: Tensor
+    covariance: Tensor | None = field(default=None, repr=False)
 
     @property
     def std(self) -> Tensor:

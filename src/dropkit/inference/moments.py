@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.intercept import THREAD
 from dropkit.inference.moment_functions import ASKING, BERNOULLI, FUNCTIONS, MOVING, by_parts, call_moments, is_random
+from dropkit.inference.moment_joint import run_joint
 from dropkit.inference.moment_rules import NOISE, RULES, Moments
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of, unwrap, walk
@@ -21,7 +22,7 @@ from dropkit.surgery.modules import kind_of, unwrap, walk
 _REMEDY = "Use Monte-Carlo passes for this model, or a layer that is supported; docs/moments.md lists them"
 
 
-def moment_predict(model: nn.Module, inputs: Any) -> Any:
+def moment_predict(model: nn.Module, inputs: Any, *, covariance: bool = False) -> Any:
     """Predict with dropout in one pass: mean and variance of the outputs over masks.
 
     Every site drops, as in training, and everything else is in evaluation mode. From the first site on each layer gets mean
@@ -33,16 +34,20 @@ def moment_predict(model: nn.Module, inputs: Any) -> Any:
 
     One dropout and linear layers without anything between them are exact when there is one linear layer. In deeper networks
     what is neglected is that units vary together, because they hang on the same masks: the mean is close, and the variance is
-    mostly too small by an amount that grows with depth and rate. Masks that channels or sequences share count as independent.
+    mostly too small, in deep networks by a factor of several. With ``covariance=True`` covariances are followed, too, through
+    networks of linear layers, ReLU and dropout of single elements, which costs as much as one example more for each unit of
+    the widest layer. Masks that channels or sequences share count as independent.
 
     Args:
         model: a module of supported layers, in ``nn.Sequential`` or in any forward that ``torch.fx`` can trace. It stays as
             it is.
         inputs: what the model is called with: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
+        covariance: whether to follow covariances; for ``nn.Sequential`` of ``nn.Linear``, ReLU, leaky ReLU and `Dropout`,
+            behind torch's layers of any kind, and for a single tensor. Default: False.
 
     Returns:
-        An object with ``mean``, ``variance`` and ``std``, tensors of the output's shape; where the model returns several
-        tensors, the same structure of such objects.
+        An object with ``mean``, ``variance`` and ``std``, tensors of the output's shape, and ``covariance``; where the model
+        returns several tensors, the same structure of such objects.
 
     Raises:
         InputError: for a layer or function without a rule, naming it and its place; for a forward that cannot be traced; and
@@ -63,11 +68,18 @@ def moment_predict(model: nn.Module, inputs: Any) -> Any:
     inner = unwrap(model)
     args, kwargs = _arguments(inputs)
     with _evaluating(inner), torch.no_grad():
-        output = _run(inner, "", args, kwargs)
+        output = run_joint(inner, "", _single(args, kwargs)) if covariance else _run(inner, "", args, kwargs)
     if not is_random(output):
         raise InputError("a model whose moments are asked for has dropout with a rate above 0",
                          got=phrase("an output that does not vary"), fix="dropkit.sites(model, inputs) lists what drops")
     return pytree.tree_map_only(Tensor, lambda x: Moments(x, torch.zeros_like(x)), output)
+
+
+def _single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+        raise InputError("a model whose covariances are followed takes one tensor", got=phrase(f"{len(args)} arguments and "
+                         f"{len(kwargs)} named ones"), fix="Pass the tensor, or leave covariance=False")
+    return args[0]
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
