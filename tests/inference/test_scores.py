@@ -86,6 +86,7 @@ def test_log_likelihood_is_that_of_the_mixture(outputs):
     (lambda: scores.calibration_error(P, Y, kind="x"), "kind"), (lambda: scores.ood_auroc([], [1.0]), "at least one"),
     (lambda: scores.fpr_at_tpr([0], [1], 0.0), "level"), (lambda: scores.risk_coverage([1, 2], [1]), "one loss"),
     (lambda: scores.interval_coverage([0.0], [-1.0], [0.0]), "deviation"),
+    (lambda: scores.interval_coverage(torch.zeros(2, 1), torch.ones(2), torch.zeros(2)), "one shape"),
     (lambda: scores.interval_coverage([0.0], [1.0], [0.0], (1.0,)), "level"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2, 1), 1.0), "passes first"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), 0.0), "precision")])

@@ -202,16 +202,16 @@ def interval_coverage(mean: Any, std: Any, y: Any, levels: Sequence[float] = (0.
     References:
         Kuleshov, Fenner, Ermon: "Accurate uncertainties for deep learning using calibrated regression", ICML 2018.
     """
-    m, s, target = _numbers(mean, "mean"), _numbers(std, "std"), _numbers(y, "y")
-    if not m.shape == s.shape == target.shape or bool((s < 0).any()):
-        raise InputError("there is one deviation, at least 0, and one target a mean",
-                         got=phrase(f"{len(m)} means, {len(s)} deviations and {len(target)} targets"), fix="Pass as many")
+    m, s, target = _tensor(mean, "mean"), _tensor(std, "std"), _tensor(y, "y")
+    if not m.shape == s.shape == target.shape or m.numel() == 0 or bool((s < 0).any()):
+        raise InputError("means, deviations of at least 0 and targets have one shape, and are not empty", got=phrase(
+            f"shapes {tuple(m.shape)}, {tuple(s.shape)} and {tuple(target.shape)}"), fix="Reshape one, or expand the deviation")
     found = {}
     for level in levels:
         if not 0 < level < 1:
             raise InputError("a level lies in (0, 1)", got=level, fix="Pass levels such as 0.9")
         width = s * torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
-        found[level] = int(((target - m).abs() <= width).sum()) / len(m)
+        found[level] = int(((target - m).abs() <= width).sum()) / m.numel()
     return found
 
 
