@@ -18,6 +18,11 @@ from dropkit.variants.regularization import regularization_loss
 
 if TYPE_CHECKING:
     from dropkit import schedules
+    from dropkit.inference import scores
+    from dropkit.inference.ensemble import ensemble
+    from dropkit.inference.fold import fold
+    from dropkit.inference.freeze import freeze_check, quantization_calibration
+    from dropkit.inference.moments import moment_predict
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
     from dropkit.surgery import placement, presets
@@ -32,9 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
-    "functional", "insert", "keyed", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss",
-    "remove", "schedules", "set_rate", "sites", "study", "swap",
+    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "ensemble", "fold",
+    "format_sites", "freeze_check", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement",
+    "preset", "presets", "quantization_calibration", "regularization_loss", "remove", "schedules", "scores", "set_rate",
+    "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
@@ -42,9 +48,11 @@ __all__ = [
 _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
-    "disabled": "surgery.disabled", "format_sites": "surgery.sites", "insert": "surgery.insert",
-    "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
-    "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "set_rate": "surgery.rates",
+    "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
+    "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
+    "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
+    "preset": "surgery.presets", "presets": "surgery.presets", "quantization_calibration": "inference.freeze",
+    "remove": "surgery.insert", "schedules": "schedules", "scores": "inference.scores", "set_rate": "surgery.rates",
     "sites": "surgery.sites", "swap": "surgery.swap",
 }
 

@@ -1,0 +1,1 @@
+"""Inference: what a trained model with dropout says, how sure it is, and how to serve it without dropout."""

@@ -1,0 +1,397 @@
+"""Mean and variance through single layers: one pure function a kind of layer, and the table of the modules that use them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.variants.attention import AttentionDropout
+from dropkit.variants.channel import Dropout1d, Dropout2d, Dropout3d
+from dropkit.variants.drop_connect import DropConnect, drop_connect_moments
+from dropkit.variants.drop_path import DropPath
+from dropkit.variants.dropout import Dropout
+from dropkit.variants.graph import DropNode
+from dropkit.variants.layers import apply_layer
+from dropkit.variants.locked import LockedDropout
+from dropkit.variants.noisy import GaussianDropout, UniformDropout
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of each element of a random tensor.
+
+    Args:
+        mean: expectation over masks.
+        variance: of the same shape, at least 0.
+        covariance: of the elements of the last dimension, which it adds once more; None where it was not asked for.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    covariance: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each element."""
+        return self.variance.sqrt()
+
+
+Value: TypeAlias = Moments | Tensor
+"""What flows through a model: moments from the first site on, a plain tensor before it."""
+
+
+def times_noise(x: Value, mean: float, variance: float) -> Value:
+    """Moments of ``x n``, for factors n of known moments that are independent of x.
+
+    ``E[x n] = f mu`` and ``Var[x n] = v (w + f^2) + mu^2 w`` with mu and v the moments of x, and f and w those of a factor;
+    inverted dropout has f = 1 and w = p / q, so that the variance is ``v / q + mu^2 p / q``.
+
+    Args:
+        x: any; a plain tensor has variance 0.
+        mean: of a factor.
+        variance: of a factor.
+
+    Example:
+        >>> times_noise(torch.tensor([2.0]), 1.0, 0.25)
+        Moments(mean=tensor([2.]), variance=tensor([1.]))
+    """
+    if variance == 0 and mean == 1:
+        return x
+    if isinstance(x, Moments):
+        return Moments(x.mean * mean, x.variance * (variance + mean**2) + x.mean.square() * variance)
+    return Moments(x * mean, x.square() * variance)
+
+
+def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
+    """Moments after dropout. Elements that share a decision have the same moments as others; how they vary together is lost.
+
+    Args:
+        x: any.
+        p: probability of dropping.
+        scaling: as in `dropkit.nn.Dropout`.
+
+    Example:
+        >>> dropout_moments(torch.tensor([1.0]), 0.5)
+        Moments(mean=tensor([1.]), variance=tensor([1.]))
+    """
+    q = 1.0 - p
+    if scaling == "classic":
+        return times_noise(x, q, p * q)
+    return times_noise(x, 1.0, p / q) if q > 0 else times_noise(x, 0.0, 0.0)
+
+
+def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
+    """Moments of ``max(x, 0) + slope min(x, 0)`` for normal x.
+
+    With s the deviation, b = |mu| / s, t the tail Phi(-b) and phi(b) of the standard normal distribution, the rectified part
+    has the mean ``max(mu, 0) + s (phi - b t)`` and the variance ``s^2 (P + b^2 t (1 - t) - b phi (1 - 2 t) - phi^2)``, P the
+    probability that x is above 0: the usual ``mu Phi(a) + s phi(a)`` and ``(mu^2 + v) Phi(a) + mu s phi(a) - mean^2`` with
+    a = mu / s, without differences of large numbers.
+
+    Args:
+        x: any.
+        slope: below 0; 0 for ReLU.
+
+    Example:
+        >>> relu_moments(Moments(torch.tensor([0.0]), torch.tensor([1.0]))).mean
+        tensor([0.3989])
+    """
+    deviation = x.variance.sqrt()
+    # Where nothing varies, b is 0 or at its bound. There the tail is below rounding, and the density's square is not yet
+    # subnormal: processors calculate with those numbers fifty times slower.
+    form = torch.finfo(deviation.dtype)
+    b = x.mean.abs().div_(deviation.clamp_min(form.tiny)).clamp_max_(math.sqrt(-math.log(form.tiny) - 4))
+    tail = (b * math.sqrt(0.5)).erfc_().mul_(0.5)
+    density = b.square().mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+    rest = torch.rsub(tail, 1.0, alpha=2.0)
+    above = torch.addcmul(tail, x.mean.sign().relu_(), rest)  # comparisons and torch.where take ten times as long
+    rectified = torch.addcmul(x.mean.relu(), deviation, torch.addcmul(density, b, tail, value=-1))
+    inner = torch.rsub(tail, 1.0).mul_(tail).mul_(b).addcmul_(density, rest, value=-1)
+    spread = torch.addcmul(above, b, inner).addcmul_(density, density, value=-1).clamp_min_(0.0)
+    if not slope:
+        return Moments(rectified, spread.mul_(x.variance))
+    spread = slope**2 + (1 - slope) ** 2 * spread + 2 * slope * (1 - slope) * above
+    return Moments(slope * x.mean + (1 - slope) * rectified, spread * x.variance)
+
+
+def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: int = 20) -> Moments:
+    """Moments of a smooth function of normal x, by Gauss-Hermite quadrature.
+
+    Args:
+        x: any.
+        function: element-wise.
+        nodes: at how many points it is evaluated.
+
+    Example:
+        >>> quadrature_moments(Moments(torch.tensor([1.0]), torch.tensor([4.0])), lambda x: 3 * x).variance
+        tensor([36.])
+    """
+    deviation, center = x.variance.sqrt(), function(x.mean)
+    first, second = torch.zeros_like(center), torch.zeros_like(center)
+    for node, weight in _hermite(nodes):
+        distance = function(x.mean + node * deviation) - center  # from the value at the mean: no large numbers cancel
+        first.add_(distance, alpha=weight)
+        second.addcmul_(distance, distance, value=weight)
+    return Moments(center + first, (second - first.square()).clamp_min_(0.0))
+
+
+def softmax_moments(x: Moments, dim: int = -1, log: bool = False) -> Moments:
+    """Moments of a softmax, or of its logarithm, for independent normal x, to the usual approximations.
+
+    The mean of the softmax is ``softmax(mu / sqrt(1 + pi v / 8))`` (the mean-field rule) and its variance that of the
+    softmax made linear there, ``sum_j (s_i (d_ij - s_j))^2 v_j``. The logarithm's mean is that of its second-order
+    expansion, ``log softmax(mu)_i - 1/2 sum_j s_j (1 - s_j) v_j``, and its variance ``sum_j (d_ij - s_j)^2 v_j``.
+
+    Args:
+        x: any.
+        dim: the dimension of the classes.
+        log: whether it is the logarithm.
+
+    Example:
+        >>> softmax_moments(Moments(torch.zeros(2), torch.ones(2))).mean
+        tensor([0.5000, 0.5000])
+    """
+    v = x.variance
+    if log:
+        s = torch.softmax(x.mean, dim)
+        mean = torch.log_softmax(x.mean, dim) - 0.5 * (s * (1 - s) * v).sum(dim, keepdim=True)
+        return Moments(mean, (1 - 2 * s) * v + (s.square() * v).sum(dim, keepdim=True))
+    s = torch.softmax(x.mean / (1 + math.pi / 8 * v).sqrt(), dim)
+    return Moments(s, s.square() * ((1 - 2 * s) * v + (s.square() * v).sum(dim, keepdim=True)))
+
+
+def linear_moments(x: Moments, weight: Tensor, bias: Tensor | None = None) -> Moments:
+    """Moments of ``W x + b`` for x with independent elements: ``W mu + b`` and ``(W o W) v``, o element by element.
+
+    Args:
+        x: any.
+        weight: W.
+        bias: b.
+
+    Example:
+        >>> linear_moments(Moments(torch.ones(2), torch.ones(2)), torch.tensor([[1.0, 2.0]]))
+        Moments(mean=tensor([3.]), variance=tensor([5.]))
+    """
+    return Moments(F.linear(x.mean, weight, bias), F.linear(x.variance, weight.square()))
+
+
+def layer_norm_moments(x: Moments, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float) -> Moments:
+    """Moments of a layer normalisation, with the variance that it divides by at its expectation.
+
+    Of n independent elements the centred ones vary by ``v (1 - 2 / n) + mean(v) / n``, and the expected squared deviation is
+    ``mean((mu - mean(mu))^2) + (1 - 1 / n) mean(v)``: exact but for the spread of the divisor, which is of order 1 / n.
+
+    Args:
+        x: any.
+        shape: of the dimensions that are normalised.
+        weight: the scale.
+        bias: the shift.
+        eps: what is added to the squared deviation.
+
+    Example:
+        >>> layer_norm_moments(Moments(torch.tensor([1.0, -1.0]), torch.zeros(2)), (2,), None, None, 0.0).mean
+        tensor([ 1., -1.])
+    """
+    dims, n = tuple(range(-len(shape), 0)), math.prod(shape)
+    centred = x.mean - x.mean.mean(dims, keepdim=True)
+    average = x.variance.mean(dims, keepdim=True)
+    squared = centred.square().mean(dims, keepdim=True) + (1 - 1 / n) * average + eps
+    mean, variance = centred / squared.sqrt(), (x.variance * (1 - 2 / n) + average / n) / squared
+    if weight is not None:
+        mean, variance = mean * weight, variance * weight.square()
+    return Moments(mean if bias is None else mean + bias, variance)
+
+
+def average_moments(x: Moments, pool: Callable[[Tensor], Tensor], count: float) -> Moments:
+    """Moments of averages over windows of independent elements.
+
+    Args:
+        x: any.
+        pool: averages.
+        count: by how much it divides the sum over a window.
+
+    Example:
+        >>> average_moments(Moments(torch.ones(4), torch.ones(4)), torch.mean, 4).variance
+        tensor(0.2500)
+    """
+    return Moments(pool(x.mean), pool(x.variance) / count)
+
+
+def pool_count(module: Any) -> float:
+    """By how much an ``nn.AvgPool`` module divides, where that is the same everywhere.
+
+    Args:
+        module: an ``nn.AvgPool1d``, ``nn.AvgPool2d`` or ``nn.AvgPool3d``.
+
+    Raises:
+        InputError: where windows at the border are divided by another number.
+
+    Example:
+        >>> pool_count(nn.AvgPool2d(3))
+        9.0
+    """
+    size = module.kernel_size
+    rank = int(type(module).__name__[-2])
+    sizes = size if isinstance(size, tuple) else (size,) * rank
+    padded = any(module.padding) if isinstance(module.padding, tuple) else bool(module.padding)
+    divisor = getattr(module, "divisor_override", None)
+    if divisor is None and (module.ceil_mode or (padded and not module.count_include_pad)):
+        raise InputError("an average pooling divides by one number everywhere", got=phrase(repr(module)),
+                         fix="Use ceil_mode=False and count_include_pad=True, or Monte-Carlo passes")
+    return float(divisor or math.prod(sizes))
+
+
+def adaptive_count(shape: Any, output: Any) -> float:
+    """How many elements each window of an adaptive average pooling holds, where all hold equally many.
+
+    Args:
+        shape: the sizes of the dimensions that are pooled.
+        output: their sizes afterwards; None for one that stays.
+
+    Raises:
+        InputError: where a size is no multiple of its output's.
+
+    Example:
+        >>> adaptive_count((6, 8), (2, None))
+        3.0
+    """
+    sizes, wanted = tuple(shape), output if isinstance(output, tuple) else (output,) * len(tuple(shape))
+    out = tuple(size if want is None else want for size, want in zip(sizes, wanted, strict=True))
+    if any(size % want for size, want in zip(sizes, out, strict=True)):
+        raise InputError("the windows of an adaptive pooling hold equally many elements", got=phrase(f"{sizes} to {out}"),
+                         fix="Pool to sizes that divide the input's, or use Monte-Carlo passes")
+    return float(math.prod(sizes) / math.prod(out))
+
+
+def in_blocks(rule: Callable[[Moments], Moments], x: Moments, size: int = 1 << 16) -> Moments:
+    """Apply an element-wise rule of many steps block by block, so that what lies between the steps stays in the cache.
+
+    Args:
+        rule: element-wise.
+        x: any; what is on an accelerator is not cut.
+        size: of a block.
+
+    Example:
+        >>> in_blocks(lambda x: x, Moments(torch.ones(3), torch.ones(3)), 2)
+        Moments(mean=tensor([1., 1., 1.]), variance=tensor([1., 1., 1.]))
+    """
+    if x.mean.numel() <= size or x.mean.device.type != "cpu":
+        return rule(x)
+    pairs = zip(torch.split(x.mean.flatten(), size), torch.split(x.variance.flatten(), size), strict=True)
+    done = [rule(Moments(*pair)) for pair in pairs]
+    return Moments(torch.cat([part.mean for part in done]).view(x.mean.shape),
+                   torch.cat([part.variance for part in done]).view(x.mean.shape))
+
+
+@functools.cache
+def _hermite(nodes: int) -> tuple[tuple[float, float], ...]:
+    """Points and weights for the standard normal distribution."""
+    points, weights = np.polynomial.hermite_e.hermegauss(nodes)
+    return tuple((float(point), float(weight)) for point, weight in zip(points, weights / weights.sum(), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------ rules of modules
+
+
+def _dropped(module: Any, x: Value) -> Value:
+    return dropout_moments(x, float(module.p), getattr(module, "scaling", "inverted"))
+
+
+def _gaussian(module: Any, x: Value) -> Value:
+    return times_noise(x, 1.0, module.p / (1 - module.p))
+
+
+def _uniform(module: Any, x: Value) -> Value:
+    return times_noise(x, 1.0, module.b**2 / 3)
+
+
+def _drop_connected(module: Any, x: Value) -> Value:
+    if not isinstance(x, Moments):
+        if module.p == 0:
+            return apply_layer(x, module.weight, module.bias, module.geometry)
+        return Moments(*drop_connect_moments(x, module.weight, module.bias, module.p, scaling=module.scaling,
+                                             geometry=module.geometry))
+    noisy: Any = dropout_moments(x, module.p, module.scaling)  # for each output the weights' noise is as good as the input's
+    return Moments(apply_layer(noisy.mean, module.weight, module.bias, module.geometry),
+                   apply_layer(noisy.variance, module.weight.square(), None, module.geometry))
+
+
+def _linear(module: Any, x: Moments) -> Moments:
+    return linear_moments(x, module.weight, module.bias)
+
+
+def _convolution(module: Any, x: Moments) -> Moments:
+    return Moments(module._conv_forward(x.mean, module.weight, module.bias),
+                   module._conv_forward(x.variance, module.weight.square(), None))
+
+
+def _batch_norm(module: Any, x: Moments) -> Moments:
+    if module.running_var is None:
+        raise InputError("a batch normalisation has running statistics", got=phrase(repr(module)),
+                         fix="Train it with track_running_stats=True")
+    scale = (module.running_var + module.eps).reciprocal()
+    scale = scale if module.weight is None else scale * module.weight.square()
+    mean = F.batch_norm(x.mean, module.running_mean, module.running_var, module.weight, module.bias, False, 0.0, module.eps)
+    return Moments(mean, x.variance * scale.view(-1, *[1] * (x.mean.dim() - 2)))
+
+
+def _layer_norm(module: Any, x: Moments) -> Moments:
+    return layer_norm_moments(x, tuple(module.normalized_shape), module.weight, getattr(module, "bias", None), module.eps)
+
+
+def _average(module: Any, x: Moments) -> Moments:
+    return average_moments(x, module, pool_count(module))
+
+
+def _adaptive(module: Any, x: Moments) -> Moments:
+    rank = int(type(module).__name__[-2])
+    return average_moments(x, module, adaptive_count(x.mean.shape[-rank:], module.output_size))
+
+
+def _relu(module: Any, x: Moments) -> Moments:
+    return in_blocks(lambda part: relu_moments(part, getattr(module, "negative_slope", 0.0)), x)
+
+
+def _smooth(module: nn.Module, x: Moments) -> Moments:
+    function = functools.partial(F.elu, alpha=module.alpha) if isinstance(module, nn.ELU) else (
+        F.silu if isinstance(module, nn.SiLU) else module)  # not in place
+    return in_blocks(lambda part: quadrature_moments(part, function), x)
+
+
+def _softmax(module: Any, x: Moments) -> Moments:
+    return softmax_moments(x, -1 if module.dim is None else module.dim, isinstance(module, nn.LogSoftmax))
+
+
+def _reshaped(module: nn.Module, x: Moments) -> Moments:
+    return Moments(module(x.mean), module(x.variance))
+
+
+NOISE: dict[type[nn.Module], Callable[[Any, Value], Value]] = {
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, Dropout, Dropout1d, Dropout2d, Dropout3d,
+                     LockedDropout, AttentionDropout, DropPath, DropNode), _dropped),
+    GaussianDropout: _gaussian, UniformDropout: _uniform, DropConnect: _drop_connected,
+}
+"""What the sites do, to plain tensors as well."""
+
+RULES: dict[type[nn.Module], Callable[[Any, Moments], Moments]] = {
+    nn.Linear: _linear,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _batch_norm),
+    nn.LayerNorm: _layer_norm,
+    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), _average),
+    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), _adaptive),
+    **dict.fromkeys((nn.ReLU, nn.LeakyReLU), _relu),
+    **dict.fromkeys((nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.ELU), _smooth),
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), _softmax),
+    **dict.fromkeys((nn.Flatten, nn.Unflatten, nn.Identity), _reshaped),
+}
+"""What other modules do to moments."""
