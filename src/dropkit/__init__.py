@@ -18,6 +18,8 @@ from dropkit.variants.regularization import regularization_loss
 
 if TYPE_CHECKING:
     from dropkit import schedules
+    from dropkit.inference.predict import mc_predict
+    from dropkit.inference.result import MCPrediction
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
     from dropkit.surgery import placement, presets
@@ -31,19 +33,20 @@ if TYPE_CHECKING:
     from dropkit.surgery.swap import swap
 
 __all__ = [
-    "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
-    "functional", "insert", "keyed", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss",
+    "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
+    "RateJumpWarning", "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
+    "functional", "insert", "keyed", "mc_predict", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss",
     "remove", "schedules", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
 # function `study` cannot be: once anything imports the room of that name, `dropkit.study` would be the room.
 _LATER = {
-    "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
+    "Experiment": "study.experiment", "Insertion": "surgery.insert",
+    "MCPrediction": "inference.result", "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
     "disabled": "surgery.disabled", "format_sites": "surgery.sites", "insert": "surgery.insert",
-    "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
+    "mc_predict": "inference.predict", "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
     "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "set_rate": "surgery.rates",
     "sites": "surgery.sites", "swap": "surgery.swap",
 }

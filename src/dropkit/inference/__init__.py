@@ -1,0 +1,1 @@
+"""Inference: what dropout tells about a prediction."""

@@ -1,0 +1,68 @@
+"""A twin of a model: other modules on the same parameters, so that whatever is done to it leaves the model alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.surgery.modules import unwrap
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """A copy of a model's modules that shares its parameters; buffers are copied, for a forward may write into them.
+
+    Args:
+        model: any module; the wrappers of ``torch.compile`` and ``DataParallel`` around it are left out.
+
+    Raises:
+        InputError: for a model that cannot be copied.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2))
+        >>> twin = twin_of(model)
+        >>> twin[0] is model[0], twin[0].weight is model[0].weight
+        (False, True)
+    """
+    inner = unwrap(model)
+    try:
+        return copy.deepcopy(inner, {id(x): x for x in _shared(inner)})
+    except Exception as error:
+        raise InputError("a model that is run many times beside itself can be copied",
+                         got=phrase(f"{type(error).__name__}: {error}"),
+                         fix="Keep what cannot be copied, such as locks and open files, out of the modules' attributes") from error
+
+
+def check_readable(model: nn.Module) -> None:
+    """Refuse scripted modules that draw random numbers: what they do cannot be turned on, or told apart by pass.
+
+    Args:
+        model: any module.
+
+    Raises:
+        InputError: for such a module.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and _draws(module):
+            raise InputError("a model whose dropout acts in evaluation is written in Python",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Pass the model as it was before torch.jit")
+
+
+def _shared(model: nn.Module) -> list[Tensor]:
+    """Parameters, and attributes that lie in a graph of derivatives, such as the weight of ``nn.utils.weight_norm``."""
+    plain: list[Any] = []
+    for module in model.modules():
+        plain += [x for x in pytree.tree_leaves(dict(vars(module))) if isinstance(x, Tensor) and not x.is_leaf]
+    return [*model.parameters(), *plain]
+
+
+def _draws(module: Any) -> bool:
+    try:
+        return any(word in str(module.inlined_graph) for word in ("dropout", "bernoulli", "rand"))
+    except RuntimeError:  # it has no forward
+        return False
