@@ -1,22 +1,15 @@
-"""A forward in which chosen sites act, with the masks of a pass, and which knows how much memory a pass takes."""
+"""A forward in which functional calls act although the model is evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from dropkit.core.intercept import THREAD
 from dropkit.inference.active import Active
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of
 from dropkit.surgery.watch import Frame, Watch, never
-
-_is_batched = torch._C._functorch.is_batchedtensor  # type: ignore[attr-defined]
-_inside = torch._C._functorch.get_unwrapped  # type: ignore[attr-defined]
-
 
 class Acting(Watch):
     """Answers the functional calls of a model that `prepare` has prepared, inside a ``with`` block.
@@ -25,12 +18,11 @@ class Acting(Watch):
 
     Args:
         active: what acts.
-        meter: gets the number of bytes of every tensor that a module or a call returns for several passes at once.
     """
 
-    def __init__(self, active: Active, meter: Callable[[int], None]) -> None:
+    def __init__(self, active: Active) -> None:
         super().__init__(active.model, never)
-        self._active, self._meter = active, meter
+        self._active = active
 
     def handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a call as an `Interceptor` does.
@@ -45,25 +37,9 @@ class Acting(Watch):
         try:
             if call is None:
                 return getattr(function, "__wrapped__", function)(*args, **kwargs)
-            answer = self._answer(self._stack()[-1], call)
+            return self._answer(self._stack()[-1], call)
         finally:
             THREAD.interceptor = self
-        self._measure(answer)
-        return answer
-
-    def run(self, path: str, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run a module's forward and measure what it returns.
-
-        Args:
-            path: the module's.
-            module: whose forward it is.
-            forward: what to call.
-            args: its positional arguments.
-            kwargs: the others.
-        """
-        answer = super().run(path, module, forward, args, kwargs)
-        self._measure(answer)
-        return answer
 
     def _answer(self, frame: Frame, call: Call) -> Any:
         inside = kind_of(frame.module) is not None
@@ -80,13 +56,6 @@ class Acting(Watch):
         if not acts:
             return call.without_dropout()
         return _forced(call).dropped(p, f"{path}:{count}" if count else path)
-
-    def _measure(self, answer: Any) -> None:
-        for x in answer if isinstance(answer, tuple | list) else (answer,):
-            if isinstance(x, Tensor) and _is_batched(x):
-                while _is_batched(x):
-                    x = _inside(x)
-                self._meter(x.numel() * x.element_size())
 
 
 def _forced(call: Call) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,8 +18,10 @@ from dropkit.inference.probe import Probed, probe
 from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.rates import nearest
 from dropkit.surgery.route import routing_of, unroute
+from dropkit.surgery.streams import name_streams
+from dropkit.surgery.swap import swap
 from dropkit.variants.multi_sample import MultiSampleDropout
-from dropkit.variants.recurrent_swap import make_variational
+from dropkit.variants.recurrent_swap import is_variational
 from dropkit.variants.site import StreamSite
 
 
@@ -31,12 +34,14 @@ class Active:
         modules: the modules that act.
         calls: the rates of the functional calls that act, by module and by the call's key; None where they do not act.
         names: the sites that act, in the order of the model.
+        watched: whether functional calls have to be answered by `Acting`; otherwise the modules see to themselves.
     """
 
     model: nn.Module
     modules: set[nn.Module] = field(default_factory=set)
     calls: dict[tuple[nn.Module, str], float | None] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    watched: bool = False
 
 
 @dataclass
@@ -77,13 +82,17 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
         found[f"{call.path}:{call.key}"] = _Candidate(call.module, call.kind, p, call)
     chosen = _chosen(found, where)
     _set_rates(found, _resolved(rates, chosen))
+    swapped = _on_our_masks(twin)
     active = Active(twin.eval(), calls={(site.module, site.call.key): None for site in found.values() if site.call is not None})
     for name in chosen:
         _activate(active, name, found[name])
+    active.watched = bool(active.calls) or not swapped or _unroute_idle(twin, active.modules)
     if not active.names:
         raise InputError("at least one site acts", got=phrase(_described(found, chosen)),
                          fix="Give it a rate, as in rates=0.1, or put dropout into the model and train it so")
-    _name_streams(twin)
+    for _, module in walk(twin):
+        if type(module).forward is nn.TransformerEncoderLayer.forward:
+            module.training = True  # else it takes a fused path that leaves dropout out; it asks for the mode nowhere else
     return active
 
 
@@ -152,8 +161,8 @@ def _activate(active: Active, name: str, site: _Candidate) -> None:
         active.calls[module, site.call.key] = site.p
         module.training |= not site.call.in_evaluation
         return
-    if type(module) in (nn.LSTM, nn.GRU, nn.RNN) and isinstance(module, nn.RNNBase):
-        module = make_variational(module).get_submodule("between_dropout")  # on masks that can be made again
+    if is_variational(module):
+        module = module.get_submodule("between_dropout")  # which `swap` has made of torch's
     if isinstance(module, _DropoutNd):
         module.inplace = False  # what comes before may be computed once for all passes
     if isinstance(module, MultiSampleDropout):
@@ -162,11 +171,29 @@ def _activate(active: Active, name: str, site: _Candidate) -> None:
     module.training = True
 
 
-def _name_streams(model: nn.Module) -> None:
-    """Name the streams that have no name yet; those that a user has named keep their masks."""
-    for name, module in walk(model):
-        if isinstance(module, StreamSite) and module.stream is None:
-            module.stream = name
+def _on_our_masks(model: nn.Module) -> bool:
+    """Swap a model's modules; False where one cannot be routed. Streams that a user has named keep their names."""
+    named = [(module, module.stream) for _, module in walk(model) if isinstance(module, StreamSite) and module.stream is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of recurrent modules of one layer, which are no sites
+        try:
+            swap(model)
+        except InputError:
+            return False
+        finally:
+            name_streams(model)
+            for module, stream in named:
+                module.stream = stream
+    return True
+
+
+def _unroute_idle(model: nn.Module, acting: set[nn.Module]) -> bool:
+    """Give sites that do not act their own forward back, where they might drop without a mode; tell whether there are any."""
+    idle = [module for _, module in walk(model) if module not in acting and (routing := routing_of(module)) is not None
+            and routing.in_evaluation]
+    for module in idle:
+        unroute(module)
+    return bool(idle)
 
 
 def _described(found: Mapping[str, _Candidate], chosen: list[str]) -> str:

@@ -81,11 +81,10 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         Gal, Ghahramani: "Dropout as a Bayesian approximation: representing model uncertainty in deep learning", ICML 2016.
     """
     _check_choices(method, task)
-    number, indices = check_seed(seed), pass_indices(passes)
+    number, indices, memory = check_seed(seed), pass_indices(passes), check_integer(memory, "memory", 62)
     for _ in walk(model):  # refuses what is no module
         break
     check_readable(model)
-    runner = Runner(method, check_integer(memory, "memory", 62))
     total = len(inputs) if hasattr(inputs, "__len__") and not isinstance(inputs, Tensor | Mapping | tuple | list) else None
     parts, active, varies, picker = list[dict[str, Tensor]](), None, False, Picker(outputs)
     with ExitStack() as undo:
@@ -93,7 +92,9 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         for step, batch in enumerate(shown(batches(inputs), total, progress)):
             if active is None:
                 active = prepare(twin_of(model), batch, where, rates)
-                undo.enter_context(Acting(active, runner.meter))
+                runner = Runner(active.model, method, memory)
+                if active.watched:
+                    undo.enter_context(Acting(active))
             gathered = Gathered(task, class_dim, samples, picker)
             for chunk in runner.run(_pass_of(active.model, batch, picker, share_mask),
                                     pass_seeds(number, 0 if share_mask else step, indices)):

@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.streams import keyed_pass
+from dropkit.inference.meter import Meter, is_batched
 
-is_batched = torch._C._functorch.is_batchedtensor  # type: ignore[attr-defined]
 Pass = Callable[[Tensor], Tensor]
 METHODS = ("auto", "vmap", "loop")
 _ALIVE = 4  # tensors of the largest one's size that live at once, about: input, output, and the rows of a mask being stacked
+_CACHE = 1 << 23
+_LARGE = 1 << 18
+_SLOWER = 0.4  # how much longer large tensors take at once than in turn; `benchmarks/bench_mc.py`
 
 
 class _TooMany(Exception):
     """So many passes at once take more memory than they may."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
 
 
 class Runner:
@@ -30,34 +30,24 @@ class Runner:
 
     Operations before the first site that acts have no pass dimension; ``torch.vmap`` runs them once a chunk of passes. How
     large a chunk may be shows as soon as a tensor with a pass dimension is too large; the chunk is then begun again, smaller.
+    The first chunk stays small enough for the processor's cache; what it shows decides about the others.
 
     Args:
-        method: ``"auto"``, ``"vmap"`` or ``"loop"``; auto turns to the loop where vmap raises.
+        model: whose passes are run.
+        method: ``"auto"``, ``"vmap"`` or ``"loop"``; auto turns to the loop where vmap raises, and where it would be slower.
         memory: bytes that the tensors of a chunk may take, about.
 
     Example:
-        >>> runner = Runner("auto", 1 << 20)
+        >>> runner = Runner(nn.ReLU(), "auto", 1 << 20)
         >>> [len(chunk) for chunk in runner.run(lambda seed: seed + torch.zeros(2), torch.arange(3))], runner.method
         ([3], 'vmap')
     """
 
-    def __init__(self, method: str, memory: int) -> None:
-        self.method, self.why, self._asked = "loop" if method == "loop" else "vmap", "", method
-        if method == "loop":
-            self.why = "asked for"
-        self._memory, self._largest, self._now = memory, 1, 0
-
-    def meter(self, size: int) -> None:
-        """Take note of a tensor's size.
-
-        Args:
-            size: bytes for all passes that run at once.
-        """
-        size = size // max(1, self._now)
-        if size > self._largest:
-            self._largest = size
-            if self._now > self._fitting():
-                raise _TooMany(self._fitting())
+    def __init__(self, model: nn.Module, method: str, memory: int) -> None:
+        self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
+        self._model, self._asked, self._memory = model, method, memory
+        self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
+        self._meter = Meter(self._check)
 
     def run(self, one: Pass, seeds: Tensor) -> Iterator[Tensor]:
         """Yield the outputs of all passes, chunk by chunk, passes first.
@@ -72,23 +62,40 @@ class Runner:
         at = 0
         while self.method == "vmap" and at < len(seeds):
             part = seeds[at:at + self._fitting()]
-            self._now = len(part)
             try:
-                chunk = torch.vmap(one)(part)
+                chunk = self._at_once(one, part)
             except _TooMany:
                 continue
             except Exception as error:
                 self._turn(error)
             else:
                 at += len(part)
+                self._decide(len(seeds))
                 yield chunk
-            finally:
-                self._now = 0
         for seed in seeds[at:]:
             yield _alone(one, seed)[None]
 
+    def _at_once(self, one: Pass, part: Tensor) -> Tensor:
+        self._now = len(part)
+        with self._meter.on(self._model, len(part)):
+            chunk: Tensor = torch.vmap(one)(part)
+        return chunk
+
+    def _check(self, largest: int) -> None:
+        if self._now > self._fitting():
+            raise _TooMany
+
     def _fitting(self) -> int:
-        return max(1, self._memory // (_ALIVE * self._largest))
+        return max(1, self._limit // (_ALIVE * max(1, self._meter.largest)))
+
+    def _decide(self, passes: int) -> None:
+        """Large tensors leave the cache when many passes run at once; that pays only where much comes before the first site."""
+        if self._limit == self._memory or self._asked != "auto":
+            return
+        self._limit, meter = self._memory, self._meter
+        saved = meter.before * (1 - 1 / min(self._fitting(), passes))
+        if meter.largest >= _LARGE and saved < _SLOWER * meter.after:
+            self.method, self.why = "loop", "most of the model comes after the first site that acts, and its tensors are large"
 
     def _turn(self, error: Exception) -> None:
         text = str(error).strip().split("\n")[0]
