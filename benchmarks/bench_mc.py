@@ -58,10 +58,12 @@ def once(model: nn.Module, x: Tensor) -> Callable[[], object]:
 
 
 def hand_written(model: nn.Module, x: Tensor, passes: int) -> Callable[[], object]:
-    """Return the usual loop: the dropout modules in training mode, one forward a pass, the outputs stacked."""
+    """Return the usual loop: what drops in training mode, one forward a pass, the outputs stacked."""
+    drops = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
     def run() -> object:
         for module in model.modules():
-            module.training = isinstance(module, nn.modules.dropout._DropoutNd | nn.MultiheadAttention)
+            module.training = isinstance(module, drops)
         with torch.no_grad():
             outputs = torch.stack([model(x) for _ in range(passes)])
         model.eval()

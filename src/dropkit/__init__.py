@@ -34,20 +34,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
-    "RateJumpWarning", "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "format_sites",
-    "functional", "insert", "keyed", "mc_predict", "name_streams", "nn", "placement", "preset", "presets", "regularization_loss",
-    "remove", "schedules", "set_rate", "sites", "study", "swap",
+    "RateJumpWarning", "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled",
+    "format_sites", "functional", "insert", "keyed", "mc_predict", "name_streams", "nn", "placement", "preset",
+    "presets", "regularization_loss", "remove", "schedules", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
 # function `study` cannot be: once anything imports the room of that name, `dropkit.study` would be the room.
 _LATER = {
-    "Experiment": "study.experiment", "Insertion": "surgery.insert",
-    "MCPrediction": "inference.result", "Placement": "surgery.insert",
+    "Experiment": "study.experiment", "Insertion": "surgery.insert", "MCPrediction": "inference.result",
+    "Placement": "surgery.insert",
     "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
     "disabled": "surgery.disabled", "format_sites": "surgery.sites", "insert": "surgery.insert",
-    "mc_predict": "inference.predict", "name_streams": "surgery.streams", "placement": "surgery.placement", "preset": "surgery.presets",
-    "presets": "surgery.presets", "remove": "surgery.insert", "schedules": "schedules", "set_rate": "surgery.rates",
+    "mc_predict": "inference.predict", "name_streams": "surgery.streams", "placement": "surgery.placement",
+    "preset": "surgery.presets", "presets": "surgery.presets", "remove": "surgery.insert",
+    "schedules": "schedules", "set_rate": "surgery.rates",
     "sites": "surgery.sites", "swap": "surgery.swap",
 }
 

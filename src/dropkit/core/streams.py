@@ -101,11 +101,11 @@ def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextMa
 
 
 def keyed_pass(seed: Tensor) -> AbstractContextManager[None]:
-    """Make every mask inside the ``with`` a function of (seed, site, index), as `keyed` does for a seed that is derived already.
+    """Make every mask inside the ``with`` a function of (seed, site, index), as `keyed` does, for a seed derived before.
 
     Args:
-        seed: an int64 CPU tensor with no dimensions, as `dropkit.core.philox.derive_seed` makes it of seed, step and pass; under
-            ``torch.vmap`` it may be batched, and every entry gets masks of its own.
+        seed: an int64 CPU tensor with no dimensions, as `dropkit.core.philox.derive_seed` makes it of seed, step and pass;
+            under ``torch.vmap`` it may be batched, and every entry gets masks of its own.
 
     Example:
         >>> from dropkit.variants.dropout import dropout

@@ -11,6 +11,7 @@ from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of
 from dropkit.surgery.watch import Frame, Watch, never
 
+
 class Acting(Watch):
     """Answers the functional calls of a model that `prepare` has prepared, inside a ``with`` block.
 

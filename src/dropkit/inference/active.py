@@ -173,7 +173,8 @@ def _activate(active: Active, name: str, site: _Candidate) -> None:
 
 def _on_our_masks(model: nn.Module) -> bool:
     """Swap a model's modules; False where one cannot be routed. Streams that a user has named keep their names."""
-    named = [(module, module.stream) for _, module in walk(model) if isinstance(module, StreamSite) and module.stream is not None]
+    named = [(module, module.stream) for _, module in walk(model)
+             if isinstance(module, StreamSite) and module.stream is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of recurrent modules of one layer, which are no sites
         try:

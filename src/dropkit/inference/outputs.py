@@ -25,7 +25,7 @@ def pick(output: Any, chosen: Callable[[Any], Any] | None) -> tuple[Tensor, bool
         >>> pick({"logits": torch.ones(2), "hidden": torch.ones(3)}, None)
         (tensor([1., 1.]), True)
     """
-    named = chosen is None and (isinstance(output, Mapping) and "logits" in output or hasattr(output, "logits"))
+    named = chosen is None and ((isinstance(output, Mapping) and "logits" in output) or hasattr(output, "logits"))
     if chosen is not None:
         found = chosen(output)
     elif named:

@@ -34,15 +34,15 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
                outputs: Callable[[Any], Tensor] | None = None, class_dim: int = -1, progress: bool = False) -> MCPrediction:
     """Predict with dropout on, many times, and tell how much the predictions differ (Monte-Carlo dropout).
 
-    Of T passes with outputs ``y_t`` the mean ``sum_t y_t / T`` and the variance ``sum_t (y_t - mean)^2 / (T - 1)`` are given; in
-    classification of the probabilities ``softmax(y_t)``. The model is left exactly as it is: what runs is a twin on the same
+    Of T passes with outputs ``y_t`` the mean ``sum_t y_t / T`` and the variance ``sum_t (y_t - mean)^2 / (T - 1)`` are given;
+    in classification of the probabilities ``softmax(y_t)``. The model is left exactly as it is: what runs is a twin on the same
     parameters. All sites take part that dropkit knows (see `dk.sites`): modules, functional calls, attention, recurrent layers,
     also where the code turns them off in evaluation or a fused path of torch would skip them. Everything else, such as batch
     normalisation, stays in evaluation mode.
 
-    Pass k of batch i has the masks of ``dk.keyed(seed, step=i, pass_index=k)`` on a model that ``dk.swap`` has swapped, whatever
-    the method, the memory and the number of threads; a single tensor is batch 0. With ``torch.vmap`` the part of the model
-    before the first site that acts runs once for all passes that fit into memory.
+    Pass k of batch i has the masks of ``dk.keyed(seed, step=i, pass_index=k)`` on a model that ``dk.swap`` has swapped,
+    whatever the method, the memory and the number of threads; a single tensor is batch 0. With ``torch.vmap`` the part of
+    the model before the first site that acts runs once for all passes that fit into memory.
 
     Args:
         model: any module.
@@ -123,5 +123,6 @@ def _pass_of(model: nn.Module, inputs: Any, picker: Picker, share_mask: bool) ->
 
 def _constant(active: Active) -> InputError:
     names = ", ".join(name or "(model)" for name in active.names[:8]) + (", ..." if len(active.names) > 8 else "")
-    return InputError("the output depends on the sites that act", got=phrase(f"the same output in every pass; these act: {names}"),
+    return InputError("the output depends on the sites that act",
+                      got=phrase(f"the same output in every pass; these act: {names}"),
                       fix="Choose sites that the output depends on, or pick another tensor of the output with outputs=")

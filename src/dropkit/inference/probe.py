@@ -17,7 +17,7 @@ from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
 from dropkit.surgery.watch import Frame, Notice, Watch
 
-_OURS = ("torch.nn.", "dropkit.", "builtins.")
+_OURS = ("torch.nn.", "dropkit.variants.", "builtins.")
 
 
 @dataclass

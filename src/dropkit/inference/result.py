@@ -134,6 +134,6 @@ def joined(parts: list[dict[str, Any]], whole: dict[str, Any]) -> MCPrediction:
         torch.Size([4])
     """
     dims = {name: 1 if name == "samples" else 0 for name in parts[0]}
-    tensors = {name: parts[0][name] if len(parts) == 1 else torch.cat([part[name] for part in parts], dim)
-               for name, dim in dims.items()}
+    tensors: dict[str, Any] = {name: parts[0][name] if len(parts) == 1 else torch.cat([part[name] for part in parts], dim)
+                               for name, dim in dims.items()}
     return MCPrediction(**tensors, **whole)

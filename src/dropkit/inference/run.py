@@ -47,6 +47,7 @@ class Runner:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
         self._model, self._asked, self._memory = model, method, memory
         self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
+        self._decided = False
         self._meter = Meter(self._check)
 
     def run(self, one: Pass, seeds: Tensor) -> Iterator[Tensor]:
@@ -76,9 +77,11 @@ class Runner:
             yield _alone(one, seed)[None]
 
     def _at_once(self, one: Pass, part: Tensor) -> Tensor:
-        self._now = len(part)
-        with self._meter.on(self._model, len(part)):
+        self._now, before = len(part), _random_states()
+        with self._meter.on(self._model, len(part)), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
+            if any(map(_differ, before, _random_states())):  # vmap refuses what draws, but does not see into fused layers
+                raise RuntimeError("something in the model draws from torch's own generator, once for all passes")
         return chunk
 
     def _check(self, largest: int) -> None:
@@ -90,9 +93,9 @@ class Runner:
 
     def _decide(self, passes: int) -> None:
         """Large tensors leave the cache when many passes run at once; that pays only where much comes before the first site."""
-        if self._limit == self._memory or self._asked != "auto":
+        if self._asked != "auto" or self._decided:
             return
-        self._limit, meter = self._memory, self._meter
+        self._decided, self._limit, meter = True, self._memory, self._meter
         saved = meter.before * (1 - 1 / min(self._fitting(), passes))
         if meter.largest >= _LARGE and saved < _SLOWER * meter.after:
             self.method, self.why = "loop", "most of the model comes after the first site that acts, and its tensors are large"
@@ -156,6 +159,17 @@ def shared_pass(call: Callable[[Any], Tensor], inputs: Any) -> Pass:
         return torch.stack(rows)
 
     return run
+
+
+def _random_states() -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states += torch.cuda.get_rng_state_all()
+    return states
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return not torch.equal(one, other)
 
 
 def _alone(one: Pass, seed: Tensor) -> Tensor:

@@ -95,4 +95,5 @@ def entropy(chances: Tensor, dim: int) -> Tensor:
         >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), -1)
         tensor([0.0000, 0.6931])
     """
-    return torch.special.entr(chances).sum(dim)
+    found: Tensor = torch.special.entr(chances).sum(dim)
+    return found

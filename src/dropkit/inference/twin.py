@@ -34,6 +34,7 @@ def twin_of(model: nn.Module) -> nn.Module:
         (False, True)
     """
     inner = unwrap(model)
+    _check_own(inner)
     try:
         memo: dict[int, Any] = {id(x): x for x in _shared(inner)}
         for module in reversed(list(inner.modules())):  # children first
@@ -42,7 +43,7 @@ def twin_of(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise InputError("a model that is run many times beside itself can be copied",
                          got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Keep what cannot be copied, such as locks and open files, out of the modules' attributes") from error
+                         fix="Keep what cannot be copied, such as locks and files, out of the modules' attributes") from error
 
 
 def check_readable(model: nn.Module) -> None:
@@ -61,17 +62,30 @@ def check_readable(model: nn.Module) -> None:
                              fix="Pass the model as it was before torch.jit")
 
 
+def _check_own(model: nn.Module) -> None:
+    """Refuse a forward that was assigned to a module and holds on to a module of the model: the twin's would run the model's."""
+    parts = set(model.modules())
+    for name, module in model.named_modules():
+        cells = getattr(vars(module).get("forward"), "__closure__", None) or ()
+        if any(isinstance(cell.cell_contents, nn.Module) and cell.cell_contents in parts for cell in cells):
+            raise InputError("a model's forward finds its modules by way of self",
+                             got=phrase(f"a function that was assigned to 'forward' of {name!r} and refers to a module"),
+                             fix="Write it as a method, or assign types.MethodType(function, module)")
+
+
 def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
     """Copy a module of torch's whose attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
     if not type(module).__module__.startswith("torch.nn.modules."):
         return
     copied: dict[str, Any] = {}
     for name, value in vars(module).items():
+        if name == "_compiled_call_impl":  # of module.compile(); it runs the original
+            continue
         if name in ("_parameters", "_buffers", "_modules"):
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return
-        elif type(value) in _ATOMS or type(value) is tuple and all(type(x) in _ATOMS for x in value):
+        elif type(value) in _ATOMS or (type(value) is tuple and all(type(x) in _ATOMS for x in value)):
             copied[name] = value
         elif type(value) in (dict, OrderedDict, set) and not value:
             copied[name] = type(value)()
