@@ -63,7 +63,7 @@ def check_readable(model: nn.Module) -> None:
 
 
 def _check_own(model: nn.Module) -> None:
-    """Refuse a forward that was assigned to a module and holds on to a module of the model: the twin's would run the model's."""
+    """Refuse a forward that was assigned to a module and holds on to one of the model: the twin's would run the model's."""
     parts = set(model.modules())
     for name, module in model.named_modules():
         cells = getattr(vars(module).get("forward"), "__closure__", None) or ()
