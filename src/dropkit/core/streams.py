@@ -175,6 +175,19 @@ def is_keyed() -> bool:
     return _THREAD.context is not None
 
 
+def is_used() -> bool:
+    """Tell whether a site has used the thread's `keyed` context, for a mask or without one.
+
+    Example:
+        >>> with keyed(0):
+        ...     before, _, after = is_used(), skip_site("head"), is_used()
+        >>> before, after
+        (False, True)
+    """
+    context = _THREAD.context
+    return context is not None and bool(context.uses)
+
+
 def skip_site(name: str | None = None) -> None:
     """Count a use of a site that needs no mask, so that later uses keep their streams.
 

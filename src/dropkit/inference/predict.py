@@ -18,7 +18,8 @@ from dropkit.inference.gathered import Gathered
 from dropkit.inference.outputs import Picker
 from dropkit.inference.passes import pass_indices, pass_seeds
 from dropkit.inference.result import MCPrediction, joined
-from dropkit.inference.run import METHODS, Pass, Runner, one_pass, shared_pass
+from dropkit.inference.run import METHODS, Runner
+from dropkit.inference.single import Pass, SharedPass
 from dropkit.inference.twin import check_readable, twin_of
 from dropkit.surgery.calls import call_model, undisturbed
 from dropkit.surgery.modules import walk
@@ -118,7 +119,7 @@ def _check_choices(method: Any, task: Any) -> None:
 
 
 def _pass_of(model: nn.Module, inputs: Any, picker: Picker, share_mask: bool) -> Pass:
-    return (shared_pass if share_mask else one_pass)(lambda given: picker(call_model(model, given)), inputs)
+    return (SharedPass if share_mask else Pass)(lambda given: picker(call_model(model, given)), inputs)
 
 
 def _constant(active: Active) -> InputError:

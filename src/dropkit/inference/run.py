@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.streams import keyed_pass
-from dropkit.inference.meter import Meter, is_batched
+from dropkit.inference.meter import Meter
+from dropkit.inference.prefix import Prefix
+from dropkit.inference.single import Pass, differ, random_states
 
-Pass = Callable[[Tensor], Tensor]
 METHODS = ("auto", "vmap", "loop")
 _ALIVE = 4  # tensors of the largest one's size that live at once, about: input, output, and the rows of a mask being stacked
 _CACHE = 1 << 23
@@ -39,13 +37,13 @@ class Runner:
 
     Example:
         >>> runner = Runner(nn.ReLU(), "auto", 1 << 20)
-        >>> [len(chunk) for chunk in runner.run(lambda seed: seed + torch.zeros(2), torch.arange(3))], runner.method
+        >>> [len(chunk) for chunk in runner.run(Pass(runner.model, torch.ones(2)), torch.arange(3))], runner.method
         ([3], 'vmap')
     """
 
     def __init__(self, model: nn.Module, method: str, memory: int) -> None:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
-        self._model, self._asked, self._memory = model, method, memory
+        self.model, self._asked, self._memory = model, method, memory
         self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
         self._decided = False
         self._meter = Meter(self._check)
@@ -73,14 +71,23 @@ class Runner:
                 at += len(part)
                 self._decide(len(seeds))
                 yield chunk
-        for seed in seeds[at:]:
-            yield _alone(one, seed)[None]
+        yield from self._in_turn(one, seeds[at:])
+
+    def _in_turn(self, one: Pass, seeds: Tensor) -> Iterator[Tensor]:
+        if len(seeds) < 2 or one.by_example:
+            yield from (one.alone(seed)[None] for seed in seeds)
+            return
+        prefix = Prefix(self.model, self._memory, one.has_drawn)
+        with prefix.on():
+            for seed in seeds:
+                yield one.alone(seed)[None]
+                prefix.next_pass()
 
     def _at_once(self, one: Pass, part: Tensor) -> Tensor:
-        self._now, before = len(part), _random_states()
-        with self._meter.on(self._model, len(part)), torch.random.fork_rng(devices=[]):
+        self._now, before = len(part), random_states()
+        with self._meter.on(self.model, len(part)), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
-            if any(map(_differ, before, _random_states())):  # vmap refuses what draws, but does not see into fused layers
+            if any(map(differ, before, random_states())):  # vmap refuses what draws, but does not see into fused layers
                 raise RuntimeError("something in the model draws from torch's own generator, once for all passes")
         return chunk
 
@@ -106,73 +113,3 @@ class Runner:
             raise InputError("a model that is run by vmap can be", got=phrase(f"{type(error).__name__}: {text}"),
                              fix='Pass method="auto", which runs the passes one after the other then') from error
         self.method, self.why = "loop", f"vmap raised {type(error).__name__}: {text}"
-
-
-def one_pass(call: Callable[[Any], Tensor], inputs: Any) -> Pass:
-    """A pass: a call of the model with the masks of a seed, on inputs of its own, so that it may write into them.
-
-    Args:
-        call: calls the model on inputs and picks what counts.
-        inputs: a batch.
-    """
-    given = dict(inputs) if isinstance(inputs, Mapping) else inputs
-
-    def run(seed: Tensor) -> Tensor:
-        with keyed_pass(seed):
-            return call(pytree.tree_map_only(Tensor, torch.clone, given))
-
-    return run
-
-
-def shared_pass(call: Callable[[Any], Tensor], inputs: Any) -> Pass:
-    """A pass in which all examples have the same masks: those of a batch of one.
-
-    Args:
-        call: calls the model on inputs and picks what counts.
-        inputs: a batch, all of whose tensors have the examples in their first dimension.
-
-    Raises:
-        InputError: for inputs without such a dimension.
-    """
-    leaves, spec = pytree.tree_flatten(dict(inputs) if isinstance(inputs, Mapping) else inputs)
-    places = [place for place, x in enumerate(leaves) if isinstance(x, Tensor)]
-    sizes = {leaves[place].shape[0] if leaves[place].dim() else None for place in places}
-    if len(sizes) != 1 or sizes == {None}:
-        raise InputError("with share_mask all tensors of the inputs have the examples in their first dimension",
-                         got=[tuple(leaves[place].shape) for place in places], fix="Leave share_mask off, or reshape them")
-
-    def example(*tensors: Tensor) -> Tensor:
-        filled = list(leaves)
-        for place, x in zip(places, tensors, strict=True):
-            filled[place] = x[None].clone()
-        return call(pytree.tree_unflatten(filled, spec))[0]
-
-    def run(seed: Tensor) -> Tensor:
-        data = [leaves[place] for place in places]
-        if is_batched(seed):
-            with keyed_pass(seed):
-                return torch.vmap(example)(*data)
-        rows = []
-        for tensors in zip(*data, strict=True):
-            with keyed_pass(seed):
-                rows.append(example(*tensors))
-        return torch.stack(rows)
-
-    return run
-
-
-def _random_states() -> list[Tensor]:
-    states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states += torch.cuda.get_rng_state_all()
-    return states
-
-
-def _differ(one: Tensor, other: Tensor) -> bool:
-    return not torch.equal(one, other)
-
-
-def _alone(one: Pass, seed: Tensor) -> Tensor:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed))  # for what draws from torch's own generator, so that it follows the pass too
-        return one(seed)

@@ -15,6 +15,7 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.modules import unwrap
 
 _ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device, FunctionType, BuiltinFunctionType)
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 _MISSING = object()
 
 
@@ -81,7 +82,7 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
     for name, value in vars(module).items():
         if name == "_compiled_call_impl":  # of module.compile(); it runs the original
             continue
-        if name in ("_parameters", "_buffers", "_modules"):
+        if name in _REGISTERED:
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return
@@ -108,8 +109,9 @@ def _shared(model: nn.Module) -> list[Tensor]:
     """Parameters, and attributes that lie in a graph of derivatives, such as the weight of ``nn.utils.weight_norm``."""
     plain: list[Any] = []
     for module in model.modules():
-        held = [value for value in vars(module).values() if type(value) not in _ATOMS]
-        plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf]
+        held = [value for name, value in vars(module).items()
+                if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in _REGISTERED)]
+        plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf] if held else []
     return [*model.parameters(), *plain]
 
 
