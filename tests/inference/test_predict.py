@@ -386,3 +386,9 @@ def test_bert(attention):
     torch.testing.assert_close(in_turn.samples, found.samples, **TOLERANCE)
     assert_same(before, state(model))
     assert (dk.mc_predict(model, given, PASSES, where="*attention.self:*").variance > 0).all()
+
+
+def test_a_generator_of_batches_has_no_length(capsys):
+    found = dk.mc_predict(mlp(), (batch for batch in noise(4, 8).split(2)), PASSES, progress=True)
+    assert found.mean.shape == (4, 3)
+    assert "batch 2\n" in capsys.readouterr().err

@@ -37,20 +37,29 @@ def batches(inputs: Any) -> Iterator[Any]:
                          fix="Wrap a single argument of another type in a tuple")
 
 
-def shown(found: Iterable[Any], total: int | None, progress: bool) -> Iterator[Any]:
+def shown(inputs: Any, progress: bool) -> Iterator[Any]:
     """Batches with a bar on the standard error stream while they are worked off.
 
     Args:
-        found: the batches.
-        total: how many there are, if it is known.
+        inputs: as in `batches`.
         progress: whether to show it.
     """
-    for index, batch in enumerate(found):
+    total = _count(inputs) if progress else None
+    for index, batch in enumerate(batches(inputs)):
         if progress:
             _show(index, total)
         yield batch
     if progress:
         sys.stderr.write("\n")
+
+
+def _count(inputs: Any) -> int | None:
+    if isinstance(inputs, Tensor | Mapping | tuple | list | PackedSequence):
+        return 1
+    try:
+        return len(inputs)
+    except TypeError:  # an iterator, or a loader of an iterable data set
+        return None
 
 
 def _show(done: int, total: int | None, width: int = 30) -> None:

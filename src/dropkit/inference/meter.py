@@ -1,4 +1,4 @@
-"""How much of a forward comes before the first site that acts, and how large what comes after is."""
+"""How large the tensors are that differ from pass to pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _inside: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
 
 
 class Meter:
-    """Bytes that modules return while several passes run at once under ``torch.vmap``.
+    """Measures what modules return while several passes run at once under ``torch.vmap``.
 
     Args:
         enough: gets the bytes of the largest tensor of one pass whenever there is a larger one.
@@ -23,13 +23,13 @@ class Meter:
         >>> meter = Meter(lambda largest: None)
         >>> net = nn.Sequential(nn.ReLU(), nn.ReLU())
         >>> with meter.on(net, 3):
-        ...     y = torch.vmap(lambda x: net(torch.ones(5)) + x)(torch.ones(3))
-        >>> meter.before, meter.after, meter.largest  # of two activations and the container
-        (60, 0, 0)
+        ...     y = torch.vmap(lambda x: net(x * torch.ones(5)))(torch.ones(3))
+        >>> meter.largest
+        20
     """
 
     def __init__(self, enough: Callable[[int], None]) -> None:
-        self.before = self.after = self.largest = 0
+        self.largest = 0
         self._enough, self._passes = enough, 1
 
     @contextmanager
@@ -40,7 +40,6 @@ class Meter:
             model: whose modules are measured.
             passes: how many run at once.
         """
-        self.before = self.after = 0
         self._passes = passes
         with ExitStack() as undo:
             for module in model.modules():
@@ -50,17 +49,13 @@ class Meter:
 
     def _measure(self, module: nn.Module, inputs: Any, output: Any) -> None:
         for x in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(x, Tensor):
+            if isinstance(x, Tensor) and is_batched(x):
                 self._take(x)
 
     def _take(self, x: Tensor) -> None:
-        if not is_batched(x):
-            self.before += x.numel() * x.element_size()
-            return
         while is_batched(x):
             x = _inside(x)
         size = x.numel() * x.element_size() // self._passes
-        self.after += size
         if size > self.largest:
             self.largest = size
             self._enough(size)

@@ -13,7 +13,7 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer, check_seed
 from dropkit.inference.acting import Acting
 from dropkit.inference.active import Active, prepare
-from dropkit.inference.batches import batches, shown
+from dropkit.inference.batches import shown
 from dropkit.inference.gathered import Gathered
 from dropkit.inference.outputs import Picker
 from dropkit.inference.passes import pass_indices, pass_seeds
@@ -24,7 +24,7 @@ from dropkit.inference.twin import check_readable, twin_of
 from dropkit.surgery.calls import call_model, undisturbed
 from dropkit.surgery.modules import walk
 
-_MEMORY = 1 << 28
+_MEMORY = 1 << 26
 _TASKS = ("auto", "classification", "regression", None)
 
 
@@ -57,7 +57,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         task: ``"classification"`` for logits, ``"regression"``, or None for neither; ``"auto"`` is classification where the
             output has a field ``logits`` and None otherwise.
         samples: whether the outputs of all passes are kept.
-        memory: bytes that the passes which run at once may take, about. Default: 256 MiB.
+        memory: bytes that the passes which run at once may take, about. Default: 64 MiB.
         share_mask: whether all examples of all batches have the same mask in a pass, so that a pass is one smooth function.
         outputs: picks the tensor that counts from what the model returns; needed where that is not a tensor, one with a field
             ``logits``, or a container of one.
@@ -86,11 +86,10 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     for _ in walk(model):  # refuses what is no module
         break
     check_readable(model)
-    total = len(inputs) if hasattr(inputs, "__len__") and not isinstance(inputs, Tensor | Mapping | tuple | list) else None
     parts, active, varies, picker = list[dict[str, Tensor]](), None, False, Picker(outputs)
     with ExitStack() as undo:
         undo.enter_context(undisturbed(model))
-        for step, batch in enumerate(shown(batches(inputs), total, progress)):
+        for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
                 active = prepare(twin_of(model), batch, where, rates)
                 runner = Runner(active.model, method, memory)

@@ -14,9 +14,8 @@ from dropkit.inference.single import Pass, differ, random_states
 
 METHODS = ("auto", "vmap", "loop")
 _ALIVE = 4  # tensors of the largest one's size that live at once, about: input, output, and the rows of a mask being stacked
-_CACHE = 1 << 23
-_LARGE = 1 << 18
-_SLOWER = 0.4  # how much longer large tensors take at once than in turn; `benchmarks/bench_mc.py`
+_CACHE = 1 << 23  # bytes that the first chunk may take
+_LARGE = 1 << 19  # bytes; from here on calls in turn are as fast or faster, by `benchmarks/bench_mc.py`
 
 
 class _TooMany(Exception):
@@ -69,7 +68,7 @@ class Runner:
                 self._turn(error)
             else:
                 at += len(part)
-                self._decide(len(seeds))
+                self._decide()
                 yield chunk
         yield from self._in_turn(one, seeds[at:])
 
@@ -98,14 +97,13 @@ class Runner:
     def _fitting(self) -> int:
         return max(1, self._limit // (_ALIVE * max(1, self._meter.largest)))
 
-    def _decide(self, passes: int) -> None:
-        """Large tensors leave the cache when many passes run at once; that pays only where much comes before the first site."""
+    def _decide(self) -> None:
+        """Large tensors leave the cache when many passes run at once, and cost more than calls in turn."""
         if self._asked != "auto" or self._decided:
             return
-        self._decided, self._limit, meter = True, self._memory, self._meter
-        saved = meter.before * (1 - 1 / min(self._fitting(), passes))
-        if meter.largest >= _LARGE and saved < _SLOWER * meter.after:
-            self.method, self.why = "loop", "most of the model comes after the first site that acts, and its tensors are large"
+        self._decided, self._limit = True, self._memory
+        if self._meter.largest >= _LARGE:
+            self.method, self.why = "loop", "the tensors after the first site that acts are large"
 
     def _turn(self, error: Exception) -> None:
         text = str(error).strip().split("\n")[0]
