@@ -179,13 +179,13 @@ def _on_our_masks(model: nn.Module) -> bool:
         warnings.simplefilter("ignore", UserWarning)  # of recurrent modules of one layer, which are no sites
         try:
             swap(model)
+            swapped = True
         except InputError:
-            return False
-        finally:
             name_streams(model)
-            for module, stream in named:
-                module.stream = stream
-    return True
+            swapped = False
+    for module, stream in named:
+        module.stream = stream
+    return swapped
 
 
 def _unroute_idle(model: nn.Module, acting: set[nn.Module]) -> bool:

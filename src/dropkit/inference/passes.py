@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError
-from dropkit.core.philox import derive_seed
-from dropkit.core.seeds import check_integer, seed_tensor
+from dropkit.core.philox import DERIVE_SEED, WORD, key_words
+from dropkit.core.seeds import check_integer
+from dropkit.kernels.reference import philox4x32
 
 
 def pass_indices(passes: Any) -> tuple[int, ...]:
@@ -53,7 +54,11 @@ def pass_seeds(seed: int, step: int, indices: Iterable[int]) -> Tensor:
         >>> pass_seeds(0, 0, (0, 1)).shape
         torch.Size([2])
     """
-    return torch.stack([seed_tensor(derive_seed(seed, step, index)) for index in indices])
+    number = torch.tensor(tuple(indices), dtype=torch.int64)
+    even = torch.stack((torch.full_like(number, step & WORD), number))
+    odd = torch.stack((torch.full_like(number, step >> 32), torch.full_like(number, DERIVE_SEED << 28)))
+    low, high = philox4x32(even, odd, key_words(seed))
+    return low[0] | high[0] << 32  # the 64 bits of an unsigned seed
 
 
 def _count(passes: Any) -> int:
