@@ -43,8 +43,10 @@ def test_at_least_one_pass_runs():
 
 def test_large_tensors_run_in_turn_unless_asked_for_otherwise():
     runner = Runner(Counted(1 << 18), "auto", 1 << 30)  # a mebibyte
-    assert chunks(runner) == [2] + [1] * 8
+    assert chunks(runner) == [1] * 10
     assert (runner.method, runner.why) == ("loop", "the tensors after the first site that acts are large")
+    few = Runner(Counted(1 << 18), "auto", 1 << 30)
+    assert chunks(few, passes=2) == [2]
     asked = Runner(Counted(1 << 18), "vmap", 1 << 30)
     assert chunks(asked) == [10]
     assert asked.method == "vmap"

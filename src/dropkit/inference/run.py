@@ -63,7 +63,8 @@ class Runner:
             try:
                 chunk = self._at_once(one, part)
             except _TooMany:
-                continue
+                if self._meter.largest >= _LARGE:  # known already: in turn from the first pass on
+                    self._decide()
             except Exception as error:
                 self._turn(error)
             else:
