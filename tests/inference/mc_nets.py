@@ -163,6 +163,21 @@ def variants():
                          dk.nn.ConcreteDropout(nn.Linear(8, 3)))
 
 
+def stacked():
+    return nn.Sequential(nn.Linear(8, 8), dk.nn.LayerDrop([nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(4)], 0.4))
+
+
+class Translator(nn.Module):
+    """Encoder and decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Transformer(8, 2, 1, 1, 16, dropout=0.2, batch_first=True)
+
+    def forward(self, x):
+        return self.net(x, x[:, :4])
+
+
 def residual():
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), dk.nn.DropPath(0.3), dk.nn.DropBlock2d(0.2, 3), nn.Flatten(),
                          nn.Linear(4 * 36, 3))
@@ -188,6 +203,8 @@ CASES = {
     "custom": (lambda: nn.Sequential(Custom(0.3), nn.Linear(8, 3)), noise(4, 8), "loop"),
     "alpha": (lambda: nn.Sequential(nn.Linear(8, 8), nn.AlphaDropout(0.2), nn.FeatureAlphaDropout(0.1)), noise(4, 8), "vmap"),
     "counts": (Counts, noise(4, 8), "vmap"),
+    "layer drop": (stacked, noise(4, 8), "loop"),
+    "translator": (Translator, noise(2, 5, 8), "vmap"),
     "variants": (variants, noise(4, 8), "vmap"),
     "residual": (residual, noise(4, 3, 6, 6), "vmap"),
 }

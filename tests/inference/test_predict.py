@@ -392,3 +392,24 @@ def test_a_generator_of_batches_has_no_length(capsys):
     found = dk.mc_predict(mlp(), (batch for batch in noise(4, 8).split(2)), PASSES, progress=True)
     assert found.mean.shape == (4, 3)
     assert "batch 2\n" in capsys.readouterr().err
+
+
+def test_a_multi_sample_head_makes_one_sample_a_pass():
+    model, x = nn.Sequential(nn.Linear(8, 8), dk.nn.MultiSampleDropout(nn.Linear(8, 2), 0.4, samples=3)), noise(4, 8)
+    assert dk.mc_predict(model, x, PASSES, samples=True).samples.shape == (PASSES, 4, 2)
+    assert model[1].samples == 3
+
+
+def test_low_precision_is_summed_in_double():
+    model = mlp().to(torch.bfloat16)
+    found = dk.mc_predict(model, noise(4, 8).to(torch.bfloat16), 20, samples=True)
+    assert (found.samples.dtype, found.mean.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(found.variance, found.samples.double().var(0).float())
+
+
+@pytest.mark.parametrize("method", ["vmap", "loop"])
+def test_inference_mode_changes_nothing(method):
+    model, x = mlp(), noise(4, 8)
+    plain = dk.mc_predict(model, x, PASSES, method=method).mean
+    with torch.inference_mode():
+        assert torch.equal(dk.mc_predict(model, x, PASSES, method=method).mean, plain)

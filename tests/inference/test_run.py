@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import dropkit as dk
+from dropkit.core.errors import InputError
 from dropkit.inference.run import Runner
 from dropkit.inference.single import Pass
 from dropkit.variants.dropout import dropout
@@ -59,3 +60,13 @@ def test_one_forward_serves_all_passes():
     model = nn.Sequential(trunk, nn.Dropout(0.5), nn.Linear(4, 2))
     dk.mc_predict(model, torch.ones(3, 4), 100)
     assert len(counted) == 1 + 1  # and one to find functional calls, which a hook may make
+
+
+def test_autocast_holds_for_every_pass():
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)), torch.ones(3, 4)
+    with torch.autocast("cpu"):
+        found = dk.mc_predict(model, x, 5, samples=True)
+        assert (found.method, found.samples.dtype) == ("loop", torch.bfloat16)
+        assert "autocast" in found.why
+        with pytest.raises(InputError, match="autocast does not reach"):
+            dk.mc_predict(model, x, 5, method="vmap")

@@ -46,6 +46,8 @@ class Runner:
         self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
         self._decided = False
         self._meter = Meter(self._check)
+        if self.method == "vmap" and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            self._turn("autocast does not reach what vmap computes")
 
     def run(self, one: Pass, seeds: Tensor) -> Iterator[Tensor]:
         """Yield the outputs of all passes, chunk by chunk, passes first.
@@ -66,7 +68,7 @@ class Runner:
                 if self._meter.largest >= _LARGE:  # known already: in turn from the first pass on
                     self._decide()
             except Exception as error:
-                self._turn(error)
+                self._turn(f"vmap raised {type(error).__name__}: {_first_line(error)}", error)
             else:
                 at += len(part)
                 self._decide()
@@ -106,9 +108,12 @@ class Runner:
         if self._meter.largest >= _LARGE:
             self.method, self.why = "loop", "the tensors after the first site that acts are large"
 
-    def _turn(self, error: Exception) -> None:
-        text = str(error).strip().split("\n")[0]
+    def _turn(self, why: str, error: Exception | None = None) -> None:
         if self._asked == "vmap":
-            raise InputError("a model that is run by vmap can be", got=phrase(f"{type(error).__name__}: {text}"),
+            raise InputError("a model that is run by vmap can be", got=phrase(why),
                              fix='Pass method="auto", which runs the passes one after the other then') from error
-        self.method, self.why = "loop", f"vmap raised {type(error).__name__}: {text}"
+        self.method, self.why = "loop", why
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
