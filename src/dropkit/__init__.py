@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dropkit.inference.fold import fold
     from dropkit.inference.freeze import freeze_check, quantization_calibration
     from dropkit.inference.moments import moment_predict
+    from dropkit.inference.predict import mc_predict
+    from dropkit.inference.result import MCPrediction
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
     from dropkit.surgery import placement, presets
@@ -36,24 +38,24 @@ if TYPE_CHECKING:
     from dropkit.surgery.swap import swap
 
 __all__ = [
-    "DropkitError", "Experiment", "InputError", "Insertion", "MaxNorm", "MissingExtraError", "Placement", "RateJumpWarning",
-    "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled", "ensemble", "fold",
-    "format_sites", "freeze_check", "functional", "insert", "keyed", "moment_predict", "name_streams", "nn", "placement",
-    "preset", "presets", "quantization_calibration", "regularization_loss", "remove", "schedules", "scores", "set_rate",
-    "sites", "study", "swap",
+    "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
+    "RateJumpWarning", "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled",
+    "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
+    "name_streams", "nn", "placement", "preset", "presets", "quantization_calibration", "regularization_loss", "remove",
+    "schedules", "scores", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
 # function `study` cannot be: once anything imports the room of that name, `dropkit.study` would be the room.
 _LATER = {
-    "Experiment": "study.experiment", "Insertion": "surgery.insert", "Placement": "surgery.insert",
-    "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler", "Site": "surgery.sites",
-    "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
+    "Experiment": "study.experiment", "Insertion": "surgery.insert", "MCPrediction": "inference.result",
+    "Placement": "surgery.insert", "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler",
+    "Site": "surgery.sites", "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
     "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
-    "moment_predict": "inference.moments", "name_streams": "surgery.streams", "placement": "surgery.placement",
-    "preset": "surgery.presets", "presets": "surgery.presets", "quantization_calibration": "inference.freeze",
-    "remove": "surgery.insert", "schedules": "schedules", "scores": "inference.scores", "set_rate": "surgery.rates",
-    "sites": "surgery.sites", "swap": "surgery.swap",
+    "mc_predict": "inference.predict", "moment_predict": "inference.moments", "name_streams": "surgery.streams",
+    "placement": "surgery.placement", "preset": "surgery.presets", "presets": "surgery.presets",
+    "quantization_calibration": "inference.freeze", "remove": "surgery.insert", "schedules": "schedules",
+    "scores": "inference.scores", "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
 }
 
 

@@ -100,6 +100,25 @@ def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextMa
     return _activate(_Keyed(seed_tensor(number), {}))
 
 
+def keyed_pass(seed: Tensor) -> AbstractContextManager[None]:
+    """Make every mask inside the ``with`` a function of (seed, site, index), as `keyed` does, for a seed derived before.
+
+    Args:
+        seed: an int64 CPU tensor with no dimensions, as `dropkit.core.philox.derive_seed` makes it of seed, step and pass;
+            under ``torch.vmap`` it may be batched, and every entry gets masks of its own.
+
+    Example:
+        >>> from dropkit.variants.dropout import dropout
+        >>> x = torch.ones(3, 100)
+        >>> def one(seed):
+        ...     with keyed_pass(seed):
+        ...         return dropout(x)
+        >>> torch.vmap(one)(torch.arange(5)).shape
+        torch.Size([5, 3, 100])
+    """
+    return _activate(_Keyed(seed, {}))
+
+
 def site_key(name: str | None = None, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
     """The seed and the stream with which a site makes its next mask.
 
@@ -154,6 +173,19 @@ def is_keyed() -> bool:
         True
     """
     return _THREAD.context is not None
+
+
+def is_used() -> bool:
+    """Tell whether a site has used the thread's `keyed` context, for a mask or without one.
+
+    Example:
+        >>> with keyed(0):
+        ...     before, _, after = is_used(), skip_site("head"), is_used()
+        >>> before, after
+        (False, True)
+    """
+    context = _THREAD.context
+    return context is not None and bool(context.uses)
 
 
 def skip_site(name: str | None = None) -> None:

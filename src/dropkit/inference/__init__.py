@@ -1,1 +1,1 @@
-"""Inference: what a trained model with dropout says, how sure it is, and how to serve it without dropout."""
+"""What a trained model with dropout can say: how sure it is, in many passes or one, and what of it goes into service."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import sys
 from collections import OrderedDict
@@ -108,7 +107,7 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
-    return [(value, copy.copy(value)) for value in vars(module).values() if type(value) in _CONTAINERS]
+    return [(value, value.copy()) for value in vars(module).values() if type(value) in _CONTAINERS]
 
 
 def _restore(module: nn.Module, attributes: dict[str, Any], contents: list[tuple[Any, Any]]) -> None:

@@ -96,7 +96,7 @@ class Watch:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:  # and a pickled one is not watched
-        return Watch, (nn.Identity(), _never)
+        return Watch, (nn.Identity(), never)
 
     def handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a call as an `Interceptor` does.
@@ -203,5 +203,13 @@ def _set(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:
     attributes[name] = value
 
 
-def _never(frame: Frame, key: str, call: Call, p: float) -> bool:
+def never(frame: Frame, key: str, call: Call, p: float) -> bool:
+    """A notice that leaves every call as it is.
+
+    Args:
+        frame: the innermost module's.
+        key: the call's name.
+        call: the call.
+        p: its rate.
+    """
     return False

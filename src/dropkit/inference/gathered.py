@@ -1,0 +1,67 @@
+"""What is gathered of one batch while its passes run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.inference.outputs import Picker
+from dropkit.inference.statistics import Classes, Moments
+
+
+class Gathered:
+    """The statistics of one batch.
+
+    Args:
+        task: as in `dk.mc_predict`; ``"auto"`` is decided by the first output.
+        class_dim: the dimension of the classes.
+        samples: whether the outputs are kept.
+        picker: knows whether the output holds logits.
+    """
+
+    def __init__(self, task: str | None, class_dim: int, samples: bool, picker: Picker) -> None:
+        self.task, self.varies = task, False
+        self._dim, self._picker = class_dim, picker
+        self._kept: list[Tensor] | None = [] if samples else None
+        self._first: Tensor | None = None
+        self._moments, self._classes = Moments(), Classes(class_dim)
+
+    def add(self, chunk: Tensor) -> None:
+        """Take the outputs of further passes in.
+
+        Args:
+            chunk: the outputs, passes first.
+
+        Raises:
+            InputError: in classification for an output without classes.
+        """
+        if self._first is None:
+            self._first = chunk[0].clone()
+            self._decide(self._first)
+        self.varies = self.varies or not torch.equal(chunk, self._first.expand_as(chunk))
+        if self._kept is not None:
+            self._kept.append(chunk.clone())
+        (self._classes if self.task == "classification" else self._moments).add(chunk)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the statistics by the names of `MCPrediction`, in the output's precision and in float32 at least."""
+        assert self._first is not None
+        moments = self._classes.moments if self.task == "classification" else self._moments
+        found = {"mean": moments.mean, "variance": moments.variance()}
+        if self.task == "classification":
+            found.update(votes=self._classes.votes, expected_entropy=self._classes.expected_entropy)
+        wide = torch.promote_types(self._first.dtype, torch.float32)
+        kept = {} if self._kept is None else {"samples": torch.cat(self._kept)}
+        return {name: x.to(wide) for name, x in found.items()} | kept
+
+    def _decide(self, output: Tensor) -> None:
+        if self.task == "auto":
+            self.task = "classification" if self._picker.named else None
+        if self.task == "classification":
+            rank = output.dim()
+            if not -rank <= self._dim < rank or output.shape[self._dim] < 2:
+                raise InputError("an output of classification holds the logits of two classes at least along class_dim",
+                                 got=phrase(f"shape {tuple(output.shape)} with class_dim={self._dim}"),
+                                 fix="Name the dimension of the classes; of a single logit z, classes have the logits 0 and z, "
+                                     "as in outputs=lambda z: torch.cat([torch.zeros_like(z), z], -1)")

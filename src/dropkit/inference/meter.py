@@ -1,0 +1,61 @@
+"""How large the tensors are that differ from pass to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+is_batched: Callable[[Tensor], bool] = torch._C._functorch.is_batchedtensor
+_inside: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
+
+
+class Meter:
+    """Measures what modules return while several passes run at once under ``torch.vmap``.
+
+    Args:
+        enough: gets the bytes of the largest tensor of one pass whenever there is a larger one.
+
+    Example:
+        >>> meter = Meter(lambda largest: None)
+        >>> net = nn.Sequential(nn.ReLU(), nn.ReLU())
+        >>> with meter.on(net, 3):
+        ...     y = torch.vmap(lambda x: net(x * torch.ones(5)))(torch.ones(3))
+        >>> meter.largest
+        20
+    """
+
+    def __init__(self, enough: Callable[[int], None]) -> None:
+        self.largest = 0
+        self._enough, self._passes = enough, 1
+
+    @contextmanager
+    def on(self, model: nn.Module, passes: int) -> Iterator[None]:
+        """Measure the forwards of a model's modules inside the ``with``.
+
+        Args:
+            model: whose modules are measured.
+            passes: how many run at once.
+        """
+        self._passes = passes
+        with ExitStack() as undo:
+            for module in model.modules():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    undo.callback(module.register_forward_hook(self._measure).remove)
+            yield
+
+    def _measure(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        for x in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(x, Tensor) and is_batched(x):
+                self._take(x)
+
+    def _take(self, x: Tensor) -> None:
+        while is_batched(x):
+            x = _inside(x)
+        size = x.numel() * x.element_size() // self._passes
+        if size > self.largest:
+            self.largest = size
+            self._enough(size)

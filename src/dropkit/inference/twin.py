@@ -1,0 +1,122 @@
+"""A twin of a model: other modules on the same parameters, so that whatever is done to it leaves the model alone."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dropkit.core.errors import InputError, phrase
+from dropkit.surgery.modules import unwrap
+
+_ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device, FunctionType, BuiltinFunctionType)
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+_MISSING = object()
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """A copy of a model's modules that shares its parameters; buffers are copied, for a forward may write into them.
+
+    Args:
+        model: any module; the wrappers of ``torch.compile`` and ``DataParallel`` around it are left out.
+
+    Raises:
+        InputError: for a model that cannot be copied.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2))
+        >>> twin = twin_of(model)
+        >>> twin[0] is model[0], twin[0].weight is model[0].weight
+        (False, True)
+    """
+    inner = unwrap(model)
+    _check_own(inner)
+    try:
+        memo: dict[int, Any] = {id(x): x for x in _shared(inner)}
+        for module in reversed(list(inner.modules())):  # children first
+            _copy_plain(module, memo)
+        return copy.deepcopy(inner, memo)
+    except Exception as error:
+        raise InputError("a model that is run many times beside itself can be copied",
+                         got=phrase(f"{type(error).__name__}: {error}"),
+                         fix="Keep what cannot be copied, such as locks and files, out of the modules' attributes") from error
+
+
+def check_readable(model: nn.Module) -> None:
+    """Refuse scripted modules that draw random numbers: what they do cannot be turned on, or told apart by pass.
+
+    Args:
+        model: any module.
+
+    Raises:
+        InputError: for such a module.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and _draws(module):
+            raise InputError("a model whose dropout acts in evaluation is written in Python",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Pass the model as it was before torch.jit")
+
+
+def _check_own(model: nn.Module) -> None:
+    """Refuse a forward that was assigned to a module and holds on to one of the model: the twin's would run the model's."""
+    parts = set(model.modules())
+    for name, module in model.named_modules():
+        cells = getattr(vars(module).get("forward"), "__closure__", None) or ()
+        if any(isinstance(cell.cell_contents, nn.Module) and cell.cell_contents in parts for cell in cells):
+            raise InputError("a model's forward finds its modules by way of self",
+                             got=phrase(f"a function that was assigned to 'forward' of {name!r} and refers to a module"),
+                             fix="Write it as a method, or assign types.MethodType(function, module)")
+
+
+def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Copy a module of torch's whose attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        return
+    copied: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if name == "_compiled_call_impl":  # of module.compile(); it runs the original
+            continue
+        if name in _REGISTERED:
+            copied[name] = {key: _copied(x, memo) for key, x in value.items()}
+            if any(x is _MISSING for x in copied[name].values()):
+                return
+        elif type(value) in _ATOMS or (type(value) is tuple and all(type(x) in _ATOMS for x in value)):
+            copied[name] = value
+        elif type(value) in (dict, OrderedDict, set) and not value:
+            copied[name] = type(value)()
+        else:
+            return
+    twin = memo[id(module)] = type(module).__new__(type(module))
+    vars(twin).update(copied)
+
+
+def _copied(x: Any, memo: dict[int, Any]) -> Any:
+    if x is None or id(x) in memo:
+        return memo.get(id(x))
+    if type(x) is not Tensor:
+        return _MISSING
+    memo[id(x)] = x.clone()
+    return memo[id(x)]
+
+
+def _shared(model: nn.Module) -> list[Tensor]:
+    """Parameters, and attributes that lie in a graph of derivatives, such as the weight of ``nn.utils.weight_norm``."""
+    plain: list[Any] = []
+    for module in model.modules():
+        held = [value for name, value in vars(module).items()
+                if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in _REGISTERED)]
+        plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf] if held else []
+    return [*model.parameters(), *plain]
+
+
+def _draws(module: Any) -> bool:
+    try:
+        return any(word in str(module.inlined_graph) for word in ("dropout", "bernoulli", "rand"))
+    except RuntimeError:  # it has no forward
+        return False
