@@ -144,7 +144,8 @@ def test_it_acts_by_default(function, kind, shape, mask):
 
 def test_channels_are_those_of_torch():
     # 40 runs at p = 0.5: two independent decisions out of 6 agree in all of them with a probability below 1e-10.
-    x = torch.randn(2, 3, 4, 1, 2)
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 1, 2).clamp(-1, 1)  # above SELU's lowest value, so that what is dropped is the minimum
     dropped = []
     for function in (feature_alpha_dropout, F.feature_alpha_dropout):
         runs = torch.stack([function(x, 0.5, True) for _ in range(40)])
