@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dropkit as dk
+from dropkit.kernels.native import ops as native
 from dropkit.variants.drop_path import DropPath, drop_path, drop_path_add
 
 
@@ -125,6 +126,7 @@ def test_adding_does_nothing_else_in_evaluation_and_at_rate_zero():
     assert torch.equal(*after)
 
 
+@pytest.mark.skipif(native.KERNEL is None, reason="the reference kernel saves what the native one makes again")
 def test_adding_saves_no_mask():
     saved = []
     x, residual = (torch.randn(64, 30, requires_grad=True) for _ in range(2))

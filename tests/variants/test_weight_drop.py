@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import dropkit as dk
 from dropkit.core.streams import checkpoint_contexts
+from dropkit.kernels.native import ops as native
 from dropkit.variants.weight_drop import WeightDrop, match_names, weight_drop
 
 KINDS = [lambda: nn.LSTM(3, 4, 2, bidirectional=True), lambda: nn.GRU(3, 4, batch_first=True), lambda: nn.RNN(3, 4),
@@ -73,7 +74,9 @@ def test_torchs_own_implementation_runs_as_without_it(make):
     with Operators() as within:
         WeightDrop(plain, 0.4)(x)
     dropping = len(within.names) - len(without.names)
-    assert 0 < dropping <= 3 * 8  # a seed and a mask for each recurrent weight
+    assert dropping > 0
+    if native.KERNEL is not None:
+        assert dropping <= 3 * 8  # a seed and a mask for each recurrent weight; the reference makes masks of many operators
     assert within.names[dropping:] == without.names
     if torch.backends.mkldnn.is_available() and isinstance(plain, nn.LSTM):
         assert any("mkldnn_rnn" in name for name in within.names)
