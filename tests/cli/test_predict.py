@@ -115,8 +115,8 @@ def test_the_noise_widens_the_interval_and_adds_a_likelihood(net, points, capsys
 
 def test_the_training_data_gives_scale_and_classes(net, points, capsys):
     numbers, kinds = points / "numbers.csv", points / "kinds.csv"
-    assert main(["predict", f"{net}:line", "--data", str(numbers), "--target", "number", "--like", str(numbers), "--passes", "6",
-                 "--out", str(points / "o.csv")]) == 0
+    assert main(["predict", f"{net}:line", "--data", str(numbers), "--target", "number", "--like", str(numbers), "--passes",
+                 "6", "--out", str(points / "o.csv")]) == 0
     raw = pd.read_csv(numbers)
     x = torch.tensor(((raw[["a", "b"]] - raw[["a", "b"]].mean()) / raw[["a", "b"]].std(ddof=0)).to_numpy()).float()
     found = dk.mc_predict(made(net, "line"), x, 6, task="regression")
