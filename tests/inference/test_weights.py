@@ -37,7 +37,8 @@ def test_a_prefix_that_the_model_has_stays(tmp_path):
 
 @pytest.mark.parametrize(("saved", "said"), [
     (nn.Linear(2, 3), "is not loaded"), ({"epoch": 1}, "is a state_dict, or holds one"), ([1, 2], "is a state_dict"),
-    ({}, "is a"), (nn.Linear(2, 3).state_dict(), "no 0.bias, 0.weight"), (net().state_dict() | {"more": torch.ones(1)}, "also more"),
+    ({}, "is a"), (nn.Linear(2, 3).state_dict(), "no 0.bias, 0.weight"),
+    (net().state_dict() | {"more": torch.ones(1)}, "also more"),
 ], ids=["pickled", "no weights", "list", "empty", "missing", "more"])
 def test_what_is_no_checkpoint_of_the_model_is_refused(tmp_path, saved, said):
     torch.save(saved, tmp_path / "w.pt")

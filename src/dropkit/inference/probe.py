@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.batches import rows_in
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
@@ -126,11 +127,7 @@ def _run(model: nn.Module, training: bool, notice: Notice, few: Any, inputs: Any
 
 def _one_example(inputs: Any) -> Any:
     """The first example of a batch, or None where it cannot be told how many there are."""
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else (
-        list(inputs) if type(inputs) in (tuple, list) else [inputs])
-    tensors = [x for x in values if isinstance(x, Tensor)]
-    sizes = {x.shape[0] if x.dim() else 0 for x in tensors}
-    if len(sizes) != 1 or max(sizes) < 2 or any(not isinstance(x, Tensor | bool | int | float | str | None) for x in values):
+    if (rows_in(inputs) or 0) < 2:
         return None
     if isinstance(inputs, Mapping):
         return {key: x[:1] if isinstance(x, Tensor) else x for key, x in inputs.items()}

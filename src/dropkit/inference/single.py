@@ -20,6 +20,7 @@ class Pass:
     Args:
         call: calls the model on inputs and picks what counts.
         inputs: a batch.
+        rows: which examples of all these are, as in `dropkit.keyed`.
 
     Example:
         >>> from dropkit.variants.dropout import dropout
@@ -30,7 +31,8 @@ class Pass:
     by_example = False
     """Whether the model is called for one example after the other."""
 
-    def __init__(self, call: Callable[[Any], Tensor], inputs: Any) -> None:
+    def __init__(self, call: Callable[[Any], Tensor], inputs: Any, rows: tuple[int, int] | None = None) -> None:
+        self._rows = rows
         self._call, self._inputs = call, dict(inputs) if isinstance(inputs, Mapping) else inputs
         self._begun: list[Tensor] = []
 
@@ -40,7 +42,7 @@ class Pass:
         Args:
             seed: of the pass; under ``torch.vmap`` batched.
         """
-        with keyed_pass(seed):
+        with keyed_pass(seed, self._rows):
             return self._call(pytree.tree_map_only(Tensor, torch.clone, self._inputs))
 
     def alone(self, seed: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ class Pass:
             seed: of the pass.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+            torch.manual_seed(int(seed) ^ (self._rows[0] << 20 if self._rows else 0))
             self._begun = random_states()
             return self(seed)
 

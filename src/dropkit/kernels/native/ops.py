@@ -45,9 +45,10 @@ def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shap
     return y
 
 
-def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int) -> Tensor:
+def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, global_shape: Sequence[int] = (),
+              offsets: Sequence[int] = ()) -> Tensor:
     """Where a mask keeps, as a bool tensor."""
-    keep: Tensor = _ops.keep_mask.default(seed, rate, mask_shape, stream, (), ())
+    keep: Tensor = _ops.keep_mask.default(seed, rate, mask_shape, stream, global_shape, offsets)
     return keep
 
 
