@@ -56,7 +56,8 @@ def test_a_batch_has_its_slice_of_the_whole(name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**32), st.sampled_from(["dropout", "gaussian", "path"]))
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**32),
+       st.sampled_from(["dropout", "gaussian", "path"]))
 def test_however_the_data_is_cut_masks_are_the_same(sizes, seed, name):
     x = torch.arange(1.0, 7.0 * sum(sizes) + 1).view(-1, 7)
     with dk.keyed(seed):
@@ -99,7 +100,8 @@ def test_a_weight_is_the_same_in_all_batches_and_a_state_is_drawn_afresh():
 
 def test_what_a_mask_s_first_dimension_says():
     with dk.keyed(0, rows=(8, 4)):
-        assert [rows_of(shape) for shape in ((4,), (8, 3), (1, 3), (6, 3), (3, 4), ())] == [ROWS, ROWS, SAME, FRESH, FRESH, SAME]
+        shapes = ((4,), (8, 3), (1, 3), (6, 3), (3, 4), ())
+        assert [rows_of(shape) for shape in shapes] == [ROWS, ROWS, SAME, FRESH, FRESH, SAME]
         assert rows_of((4,), torch.Generator()) == SAME
         assert shard_of((8, 3), ROWS) == {"global_shape": (24, 3), "offsets": (16, 0)}
         assert shard_of((8, 3), FRESH) == {}
