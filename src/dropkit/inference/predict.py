@@ -21,7 +21,7 @@ from dropkit.inference.result import MCPrediction, joined
 from dropkit.inference.run import METHODS, Runner
 from dropkit.inference.single import Pass, SharedPass
 from dropkit.inference.twin import check_readable, twin_of
-from dropkit.surgery.calls import call_model, undisturbed
+from dropkit.surgery.calls import call_model, unmoved
 from dropkit.surgery.modules import walk
 
 _MEMORY = 1 << 26
@@ -89,11 +89,11 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     check_readable(model)
     parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
     with ExitStack() as undo:
-        undo.enter_context(undisturbed(model))
+        undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
                 active = prepare(twin_of(model), batch, where, rates)
-                runner = Runner(active.model, method, memory)
+                runner = Runner(active.model, method, memory, active.modules)
                 if active.watched:
                     undo.enter_context(Acting(active))
             gathered, count = Gathered(task, class_dim, samples, picker), rows_in(batch)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.inference.meter import Meter
+from dropkit.inference.overwrite import overwriting
 from dropkit.inference.prefix import Prefix
 from dropkit.inference.single import Pass, differ, random_states
 
@@ -33,6 +34,7 @@ class Runner:
         model: whose passes are run.
         method: ``"auto"``, ``"vmap"`` or ``"loop"``; auto turns to the loop where vmap raises, and where it would be slower.
         memory: bytes that the tensors of a chunk may take, about.
+        acting: the modules that act.
 
     Example:
         >>> runner = Runner(nn.ReLU(), "auto", 1 << 20)
@@ -40,9 +42,9 @@ class Runner:
         ([3], 'vmap')
     """
 
-    def __init__(self, model: nn.Module, method: str, memory: int) -> None:
+    def __init__(self, model: nn.Module, method: str, memory: int, acting: Iterable[nn.Module] = ()) -> None:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
-        self.model, self._asked, self._memory = model, method, memory
+        self.model, self._asked, self._memory, self._acting = model, method, memory, set(acting)
         self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
         self._decided = False
         self._meter = Meter(self._check)
@@ -80,14 +82,14 @@ class Runner:
             yield from (one.alone(seed)[None] for seed in seeds)
             return
         prefix = Prefix(self.model, self._memory, one.has_drawn)
-        with prefix.on():
+        with overwriting(self.model, self._acting), prefix.on():
             for seed in seeds:
                 yield one.alone(seed)[None]
                 prefix.next_pass()
 
     def _at_once(self, one: Pass, part: Tensor) -> Tensor:
         self._now, before = len(part), random_states()
-        with self._meter.on(self.model, len(part)), torch.random.fork_rng(devices=[]):
+        with self._meter.on(self.model, len(part), self._acting), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
             if any(map(differ, before, random_states())):  # vmap refuses what draws, but does not see into fused layers
                 raise RuntimeError("something in the model draws from torch's own generator, once for all passes")

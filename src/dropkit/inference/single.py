@@ -51,10 +51,14 @@ class Pass:
         Args:
             seed: of the pass.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed) ^ (self._rows[0] << 20 if self._rows else 0))
+        number = int(seed) ^ (self._rows[0] << 20 if self._rows else 0)
+        before = torch.get_rng_state()
+        try:
+            _seed(number)
             self._begun = random_states()
             return self(seed)
+        finally:
+            torch.set_rng_state(before)
 
     def has_drawn(self) -> bool:
         """Tell whether something was drawn from torch's own generator since the pass began."""
@@ -104,6 +108,13 @@ class SharedPass(Pass):
         for place, x in zip(self._places, tensors, strict=True):
             filled[place] = x[None].clone()
         return self._call(pytree.tree_unflatten(filled, self._spec))[0]
+
+
+def _seed(number: int) -> None:
+    """Seed torch's generators, as ``torch.manual_seed`` does, whose search for devices takes longer than a small forward."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)
 
 
 def random_states() -> list[Tensor]:
