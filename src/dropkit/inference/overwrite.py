@@ -32,11 +32,13 @@ def overwriting(model: nn.Module, acting: Iterable[nn.Module]) -> Iterator[None]
         >>> inside, net[3].inplace
         ((False, True), False)
     """
-    able = {module for module in acting if isinstance(module, DropoutSite) and not module.inplace}
+    all_acting = set(acting)
+    first = next((module for module in model.modules() if module in all_acting), None)  # what it takes is kept for all passes
+    able = {module for module in all_acting if isinstance(module, DropoutSite) and not module.inplace and module is not first}
     chosen: list[DropoutSite] = [] if _watched_by_all() else [site for chain in model.modules() if type(chain) is nn.Sequential
                                            for site in _after_fresh(list(chain)) if site in able]
     try:
-        for site in chosen[1:]:  # not the first: what it takes is kept for the other passes
+        for site in chosen:
             site.inplace = True
         yield
     finally:
