@@ -23,8 +23,8 @@ def after(*modules):
 
 @pytest.mark.parametrize(("modules", "able"), [
     ([nn.Linear(4, 4)], True), ([nn.Linear(4, 4), nn.ReLU()], True), ([nn.Linear(4, 4), nn.ReLU(inplace=True)], True),
-    ([nn.ReLU(inplace=True)], False), ([nn.Identity()], False), ([nn.Flatten()], False), ([nn.Linear(4, 4), nn.Flatten()], False),
-    ([], False), ([nn.Sequential(nn.Linear(4, 4))], False),
+    ([nn.ReLU(inplace=True)], False), ([nn.Identity()], False), ([nn.Flatten()], False),
+    ([nn.Linear(4, 4), nn.Flatten()], False), ([], False), ([nn.Sequential(nn.Linear(4, 4))], False),
 ])
 def test_the_module_before_must_have_made_the_tensor(modules, able):
     assert in_place(after(*modules)) == [able]
