@@ -14,8 +14,8 @@ from dropkit.inference.prefix import Prefix
 from dropkit.inference.single import Pass, differ, random_states
 
 METHODS = ("auto", "vmap", "loop")
-_ALIVE = 4  # tensors of the largest one's size that live at once, about: input, output, and the rows of a mask being stacked
-_CACHE = 1 << 23  # bytes that the first chunk may take
+_ALIVE = 12  # tensors of the size of the largest that a module returns which live at once, at most: attention's are the most
+_CACHE = 1 << 21  # bytes that the largest tensor of the first chunk may take
 _LARGE = 1 << 19  # bytes; from here on calls in turn are as fast or faster, by `benchmarks/bench_mc.py`
 
 
@@ -45,7 +45,7 @@ class Runner:
     def __init__(self, model: nn.Module, method: str, memory: int, acting: Iterable[nn.Module] = ()) -> None:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
         self.model, self._asked, self._memory, self._acting = model, method, memory, set(acting)
-        self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
+        self._limit, self._now = min(memory // _ALIVE, _CACHE) if method == "auto" else memory // _ALIVE, 0
         self._decided = False
         self._meter = Meter(self._check)
         if self.method == "vmap" and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
@@ -100,13 +100,13 @@ class Runner:
             raise _TooMany
 
     def _fitting(self) -> int:
-        return max(1, self._limit // (_ALIVE * max(1, self._meter.largest)))
+        return max(1, self._limit // max(1, self._meter.largest))
 
     def _decide(self) -> None:
         """Large tensors leave the cache when many passes run at once, and cost more than calls in turn."""
         if self._asked != "auto" or self._decided:
             return
-        self._decided, self._limit = True, self._memory
+        self._decided, self._limit = True, self._memory // _ALIVE
         if self._meter.largest >= _LARGE:
             self.method, self.why = "loop", "the tensors after the first site that acts are large"
 
