@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dropkit as dk
 from harness import Bar, Case, compare, write
-from mc_peers import installed, loop, repeated
+from mc_peers import Make, installed, loop, repeated
 
 PASSES = 100
 MANY = 50  # the default of mc_predict
@@ -39,7 +39,8 @@ class Residual(nn.Module):
 def head() -> tuple[nn.Module, Tensor]:
     """A residual network of 13 convolutions on 32 x 32 images with dropout in its head only, batch 32."""
     sizes = [(16, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)]
-    trunk = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), *[Residual(*size) for size in sizes], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    blocks = [Residual(*size) for size in sizes]
+    trunk = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net = nn.Sequential(trunk, nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10))
     return net.eval(), torch.randn(32, 3, 32, 32)
 
@@ -87,14 +88,15 @@ def cases() -> list[Case]:
     found = [compare(f"dropout in the head, {PASSES} passes", {"one forward": once(net, x), "mc_predict": ours},
                      (Bar("mc_predict", "one forward", 1.15),), seconds=20),
              compare(f"dropout in the head, {PASSES} passes, rivals", rivals, bars, seconds=20, least_rounds=3)]
-    for make, passes in ((everywhere, MANY), (mlp, PASSES), (encoder, PASSES)):
-        model, data = make()
-        all_rivals = {"loop": loop(model, data, passes), "mc_predict": lambda: dk.mc_predict(model, data, passes)}
-        if make is not everywhere:  # a batch of 1600 images is no rival
-            all_rivals |= {name: peer(model, data, passes) for name, peer in peers.items()}
-        found.append(compare(f"{make.__name__}, {passes} passes", all_rivals, (Bar("mc_predict", "loop", 1.0),), seconds=20,
-                             least_rounds=10))
-    return found
+    found.append(_in_all_layers(everywhere, MANY, {}))  # a batch of 1600 images is no rival
+    return [*found, *(_in_all_layers(make, PASSES, peers) for make in (mlp, encoder))]
+
+
+def _in_all_layers(make: Callable[[], tuple[nn.Module, Tensor]], passes: int, peers: dict[str, Make]) -> Case:
+    model, data = make()
+    rivals = {"loop": loop(model, data, passes), "mc_predict": lambda: dk.mc_predict(model, data, passes)}
+    rivals |= {name: peer(model, data, passes) for name, peer in peers.items()}
+    return compare(f"{make.__name__}, {passes} passes", rivals, (Bar("mc_predict", "loop", 1.0),), seconds=20, least_rounds=10)
 
 
 def memory() -> str:
@@ -136,6 +138,5 @@ def wrong() -> list[str]:
 
 
 if __name__ == "__main__":
-    note = "\n\n".join([f"A hundred passes in turn cost a hundred forwards; the bars of the second case are one fiftieth. {memory()}",
-                        *wrong()])
-    write("Monte-Carlo dropout", "mc", cases(), note)
+    bars = "The bars of the second case are one fiftieth."
+    write("Monte-Carlo dropout", "mc", cases(), "\n\n".join([bars, memory(), *wrong()]))

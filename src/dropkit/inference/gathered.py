@@ -9,7 +9,6 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.inference.outputs import Picker
 from dropkit.inference.statistics import Classes, Moments
 
-
 _PIECE = 1 << 18  # numbers whose statistics are taken at once
 
 
@@ -46,7 +45,8 @@ class Gathered:
         if self._kept is not None:
             self._kept.append(chunk.clone())
         statistics = self._classes if self.task == "classification" else self._moments
-        for piece in chunk.split(max(1, _PIECE // max(1, chunk[0].numel()))):  # float64 takes twice the memory, several times
+        size = max(1, _PIECE // max(1, chunk[0].numel()))
+        for piece in torch.split(chunk, size):  # float64 takes twice the memory, several times
             statistics.add(piece)
 
     def tensors(self) -> dict[str, Tensor]:

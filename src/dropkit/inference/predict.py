@@ -23,6 +23,7 @@ from dropkit.inference.single import Pass, SharedPass
 from dropkit.inference.twin import check_readable, twin_of
 from dropkit.surgery.calls import call_model, unmoved
 from dropkit.surgery.modules import walk
+from dropkit.surgery.watch import is_watched
 
 _MEMORY = 1 << 26
 _TASKS = ("auto", "classification", "regression", None)
@@ -87,6 +88,9 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     for _ in walk(model):  # refuses what is no module
         break
     check_readable(model)
+    if is_watched(model):
+        raise InputError("a model whose dropout is made to act is not disabled", got=phrase("mc_predict inside dk.disabled"),
+                         fix="Call mc_predict outside the with block")
     parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
     with ExitStack() as undo:
         undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.inference.batches import rows_in
+from dropkit.inference.strangers import strangers
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
@@ -79,6 +80,23 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
         raise InputError("a model runs on the inputs that it is given", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Pass inputs as a tensor, a tuple of arguments, or a dict of keyword arguments") from error
     return list(found.calls.values())
+
+
+def unknown_in(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
+    """Modules that draw random numbers in training, of kinds that dropkit does not know; see `strangers`.
+
+    Args:
+        model: any module; put back afterwards. One of torch's and dropkit's modules alone is not run.
+        inputs: as in `dropkit.surgery.calls.call_model`.
+
+    Example:
+        >>> unknown_in(nn.Sequential(nn.Dropout(0.5)), torch.ones(2))
+        {}
+    """
+    if all(_makes_no_calls(module) for module in model.modules()):
+        return {}
+    few = _one_example(inputs)
+    return strangers(model, inputs if few is None else few)
 
 
 class _Found:

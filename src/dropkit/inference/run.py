@@ -70,7 +70,7 @@ class Runner:
                 if self._meter.largest >= _LARGE:  # known already: in turn from the first pass on
                     self._decide()
             except Exception as error:
-                self._turn(f"vmap raised {type(error).__name__}: {_first_line(error)}", error)
+                self._turn(_reason(error), error)
             else:
                 at += len(part)
                 self._decide()
@@ -92,7 +92,7 @@ class Runner:
         with self._meter.on(self.model, len(part), self._acting), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
             if any(map(differ, before, random_states())):  # vmap refuses what draws, but does not see into fused layers
-                raise RuntimeError("something in the model draws from torch's own generator, once for all passes")
+                raise RuntimeError("something in the model draws from a generator of its own, once for all passes")
         return chunk
 
     def _check(self, largest: int) -> None:
@@ -117,5 +117,13 @@ class Runner:
         self.method, self.why = "loop", why
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _reason(error: Exception) -> str:
+    """Why vmap could not run a model, in words where they are known."""
+    said = str(error).strip()
+    if "random operation" in said or "generator of its own" in said:
+        return "something in the model draws from a generator of its own"
+    if any(word in said for word in ("data-dependent control flow", ".item()", ".tolist()", "is_nonzero")):
+        return "what the forward does depends on values that differ from pass to pass"
+    if "batching rule" in said or "Batching rule" in said:
+        return f"vmap cannot run an operation of the model: {said.splitlines()[0]}"
+    return f"vmap raised {type(error).__name__}: {said.splitlines()[0] if said else 'no message'}"

@@ -113,13 +113,18 @@ def unmoved(model: nn.Module) -> Iterator[None]:
         undo.enter_context(_random_states(own))
         if is_keyed():
             undo.enter_context(keyed(0))
-        grads = [(x, x.grad) for x in own if isinstance(x, nn.Parameter)]
+        parameters = [x for x in own if isinstance(x, nn.Parameter)]
+        grads = [(x, x.grad) for x in parameters if x.grad is not None]
+        for parameter, _ in grads:
+            parameter.grad = None  # a forward that takes gradients would add to it
         try:
             yield
         finally:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = None
             for parameter, grad in grads:
-                if parameter.grad is not grad:
-                    parameter.grad = grad
+                parameter.grad = grad
 
 
 def _refuse_lazy(tensors: list[Tensor]) -> None:
