@@ -13,13 +13,12 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.inference.batches import rows_in
+from dropkit.inference.plain import makes_no_calls
 from dropkit.inference.strangers import strangers
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
 from dropkit.surgery.watch import Frame, Notice, Watch
-
-_OURS = ("torch.nn.", "dropkit.variants.", "builtins.")
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Probed:
 def probe(model: nn.Module, inputs: Any) -> list[Probed]:
     """The functional calls of dropout in a model's forward, outside modules that are sites themselves.
 
-    Models that consist of torch's and dropkit's modules make none, and are not run. Others run once in training mode, their
+    Models whose code shows that they make none are not run (see `makes_no_calls`). Others run once in training mode, their
     batch normalisation excepted, and once in evaluation mode, on one example where the inputs show how to take one.
 
     Args:
@@ -64,7 +63,7 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
         >>> [(call.key, call.p, call.in_evaluation) for call in probe(Head(), torch.ones(3))]
         [('dropout', 0.2, True), ('dropout#1', 0.3, False)]
     """
-    if all(_makes_no_calls(module) for module in model.modules()):
+    if all(makes_no_calls(module) for module in model.modules()):
         return []
     found = _Found()
     few = _one_example(inputs)
@@ -93,7 +92,7 @@ def unknown_in(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
         >>> unknown_in(nn.Sequential(nn.Dropout(0.5)), torch.ones(2))
         {}
     """
-    if all(_makes_no_calls(module) for module in model.modules()):
+    if all(makes_no_calls(module) for module in model.modules()):
         return {}
     few = _one_example(inputs)
     return strangers(model, inputs if few is None else few)
@@ -120,11 +119,6 @@ class _Found:
 
     def _known(self, frame: Frame, key: str, call: Call, p: float) -> None:
         self.calls.setdefault((frame.module, key), Probed(frame.path, frame.module, key, call.rule.kind, float(p)))
-
-
-def _makes_no_calls(module: nn.Module) -> bool:
-    written = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    return not written and all(f"{base.__module__}.".startswith(_OURS) for base in type(module).__mro__)
 
 
 def _run(model: nn.Module, training: bool, notice: Notice, few: Any, inputs: Any) -> Exception | None:
