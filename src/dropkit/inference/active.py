@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
+from dropkit.inference.plain import is_plain
 from dropkit.inference.probe import Probed, probe, unknown_in
 from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.rates import nearest
@@ -82,11 +83,12 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
     known = _routed_rates(twin)
     found = {name: _Candidate(module, kind, _rate_of(module)) for name, module in walk(twin)
              if (kind := kind_of(module)) is not None}
-    for call in probe(twin, inputs):
+    plain = is_plain(twin)  # then there are neither calls nor strangers
+    for call in [] if plain else probe(twin, inputs):
         p = known.get((call.module, call.key), call.p)
         found[f"{call.path}:{call.key}"] = _Candidate(call.module, call.kind, p, call)
-    found |= {name: _Candidate(module, UNKNOWN, math.nan) for name, module in unknown_in(twin, inputs).items()
-              if name not in found}
+    unknown = {} if plain else unknown_in(twin, inputs)
+    found |= {name: _Candidate(module, UNKNOWN, math.nan) for name, module in unknown.items() if name not in found}
     chosen = _chosen(found, where)
     if where == "*":  # who names the sites has thought of them
         _warn_of_unknown([name for name, site in found.items() if site.kind == UNKNOWN])

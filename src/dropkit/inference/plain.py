@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import types
 from typing import Any
 
@@ -21,6 +22,19 @@ _NAMES = frozenset("""
     dict int float bool isinstance items values keys append get
 """.split())  # noqa: SIM905 -- a list of one a line would be a page
 """Names of functions, methods and attributes that draw no random numbers."""
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Whether `makes_no_calls` holds for all modules of a model.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> is_plain(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+        True
+    """
+    return all(map(makes_no_calls, model.modules()))
 
 
 def makes_no_calls(module: nn.Module) -> bool:
@@ -45,12 +59,17 @@ def makes_no_calls(module: nn.Module) -> bool:
     """
     if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:
         return False
-    if all(f"{base.__module__}.".startswith(_OURS) for base in type(module).__mro__):
+    if _is_ours(type(module)):
         return True
     kind = type(module)
     usual = kind.__call__ is nn.Module.__call__ and kind.__getattr__ is nn.Module.__getattr__
     return usual and "__getattribute__" not in {name for base in kind.__mro__[:-1] for name in vars(base)} \
         and _is_plain(kind.forward, module)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_ours(kind: Any) -> bool:
+    return all(f"{base.__module__}.".startswith(_OURS) for base in kind.__mro__)
 
 
 def _is_plain(forward: Any, module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.inference.batches import rows_in
-from dropkit.inference.plain import makes_no_calls
+from dropkit.inference.plain import is_plain
 from dropkit.inference.strangers import strangers
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
@@ -63,7 +63,7 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
         >>> [(call.key, call.p, call.in_evaluation) for call in probe(Head(), torch.ones(3))]
         [('dropout', 0.2, True), ('dropout#1', 0.3, False)]
     """
-    if all(makes_no_calls(module) for module in model.modules()):
+    if is_plain(model):
         return []
     found = _Found()
     few = _one_example(inputs)
@@ -92,7 +92,7 @@ def unknown_in(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
         >>> unknown_in(nn.Sequential(nn.Dropout(0.5)), torch.ones(2))
         {}
     """
-    if all(makes_no_calls(module) for module in model.modules()):
+    if is_plain(model):
         return {}
     few = _one_example(inputs)
     return strangers(model, inputs if few is None else few)
