@@ -34,7 +34,7 @@ def is_plain(model: nn.Module) -> bool:
         >>> is_plain(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
         True
     """
-    return all(map(makes_no_calls, model.modules()))
+    return all(makes_no_calls(module) for module in model.modules())
 
 
 def makes_no_calls(module: nn.Module) -> bool:
@@ -59,9 +59,9 @@ def makes_no_calls(module: nn.Module) -> bool:
     """
     if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:
         return False
-    if _is_ours(type(module)):
+    kind: Any = type(module)
+    if _is_ours(kind):
         return True
-    kind = type(module)
     usual = kind.__call__ is nn.Module.__call__ and kind.__getattr__ is nn.Module.__getattr__
     return usual and "__getattribute__" not in {name for base in kind.__mro__[:-1] for name in vars(base)} \
         and _is_plain(kind.forward, module)
