@@ -207,6 +207,17 @@ def test_weights_of_another_model_are_told_apart(net, points, capsys):
     assert "2.weight of shape (1, 8) for (2, 8)" in one_line(capsys)
 
 
+def test_unknown_randomness_is_a_note_of_one_line(points, capsys):
+    (points / "net.py").write_text("import torch\nfrom torch import nn\nclass Noisy(nn.Module):\n    def forward(self, x):\n"
+                                   "        return x + torch.randn_like(x) if self.training else x\n"
+                                   "def build():\n    return nn.Sequential(Noisy(), nn.Dropout(0.5), nn.Linear(2, 2))\n")
+    assert main(["predict", f"{points / 'net.py'}:build", "--data", str(points / "bare.csv"), "--task", "classification",
+                 "--out", str(points / "o.csv")]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert len(notes) == 1
+    assert "do not act" in notes[0]
+
+
 def one_line(capsys, last=False):
     said = capsys.readouterr().err.splitlines()
     assert last or len(said) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predicted(arguments: argparse.Namespace, model: nn.Module, x: Tensor, task: str, outputs: Any) -> Any:
     from dropkit.inference.predict import mc_predict
+    from dropkit.surgery.calls import call_model, undisturbed
 
     try:
-        return mc_predict(model, _Batches(x, arguments.batch_size), arguments.passes, seed=arguments.seed,
-                          where=arguments.where, rates=arguments.rate, task=task, progress=sys.stderr.isatty(),
-                          samples=task == "regression" and arguments.tau is not None, outputs=outputs)
+        with undisturbed(model), torch.no_grad():
+            call_model(model.eval(), x[:1])  # an error that has nothing to do with dropout is told as such
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            found = mc_predict(model, _Batches(x, arguments.batch_size), arguments.passes, seed=arguments.seed,
+                               where=arguments.where, rates=arguments.rate, task=task, progress=sys.stderr.isatty(),
+                               samples=task == "regression" and arguments.tau is not None, outputs=outputs)
+        for warning in caught:
+            print(f"dropkit predict: note: {warning.message}", file=sys.stderr)
+        return found
     except DropkitError:
         raise
     except Exception as error:  # the user's model: what it says is what helps
