@@ -187,6 +187,7 @@ WRONG = {
     "weights": (["NET:line", "--weights", "DIR/net.py"], "a file of weights holds tensors"),
     "no weights": (["NET:line", "--weights", "DIR/none.pt"], "the file of weights exists"),
     "part": (["NET:line", "--part", "test"], "`part` chooses among the parts"),
+    "a file for a folder": (["NET:line", "--plots", "DIR/bare.csv"], "figures go into a folder"),
     "figures without targets": (["NET:line", "--plots", "DIR/f"], "figures of errors need targets"),
 }
 

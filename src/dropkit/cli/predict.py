@@ -52,6 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict, write the table, and score it where there are targets."""
     need("study", "pandas", "sklearn")
     kind = _format(arguments)
+    if kind == "parquet":
+        need("parquet", "pyarrow")
+    if arguments.plots:
+        need("report", "plotly", "scipy")
     _check(arguments)
     from dropkit.report import predictions
     from dropkit.study.unseen import unseen
@@ -65,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     y = _targets(examples, found, task)
     classes = examples.classes if task == "classification" else None
     frame = predictions.table(found, y, classes=classes, tau=arguments.tau, level=arguments.level)
+    _write(arguments.out, predictions.encoded(frame, kind))
     if arguments.plots and y is not None:
         _draw(arguments, predictions.figures(found, y, arguments.tau))
-    _write(arguments.out, predictions.encoded(frame, kind))
     said = f"{len(frame):,} examples, {len(found.passes)} passes, {len(found.sites)} sites" + (
         "" if arguments.out == "-" else f": wrote {arguments.out}")
     print(said, file=sys.stderr)
@@ -123,6 +127,8 @@ def _check(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.out).parent
     if arguments.out != "-" and not folder.is_dir():
         raise InputError("the folder of the result exists", got=str(folder), fix="Make it, or name another")
+    if arguments.plots and Path(arguments.plots).exists() and not Path(arguments.plots).is_dir():
+        raise InputError("figures go into a folder", got=arguments.plots, fix="Name a folder, or one that is to be made")
 
 
 def _format(arguments: argparse.Namespace) -> str:
