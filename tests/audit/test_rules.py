@@ -1,0 +1,31 @@
+"""Every rule with a check flags its bad model and not its good one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from dropkit.audit.audit import audit
+from dropkit.audit.rule import Rule
+from dropkit.audit.rules import rules
+
+CHECKED = [rule for rule in rules() if rule.check is not None]
+
+
+def _audited(source: str, rule: Rule) -> Any:
+    scope: dict[str, Any] = {"__name__": "audited"}
+    exec(compile(source, "audited.py", "exec"), scope)
+    return audit(scope["build"](), scope["inputs"](), select=[rule.id])
+
+
+@pytest.mark.parametrize("rule", CHECKED, ids=lambda rule: rule.id)
+def test_bad_is_flagged_and_good_is_not(rule: Rule) -> None:
+    state = torch.get_rng_state()
+    bad, good = _audited(rule.bad, rule), _audited(rule.good, rule)
+    assert [found.rule for found in bad.findings] == [rule.id]
+    assert bad.findings[0].place.file == "audited.py"
+    assert not good.findings
+    assert good.coverage.passes == ("train", "eval", "train again"), good.coverage
+    assert torch.equal(torch.get_rng_state(), state)
