@@ -8,9 +8,7 @@ from typing import Any
 from torch import nn
 
 from dropkit.audit.finding import SEVERITIES, Finding
-from dropkit.audit.probe import observe
 from dropkit.audit.result import AuditResult, Coverage, Gap
-from dropkit.audit.rules import rules
 
 
 def audit(model: nn.Module, inputs: Any, *, select: Collection[str] | None = None,
@@ -22,7 +20,19 @@ def audit(model: nn.Module, inputs: Any, *, select: Collection[str] | None = Non
         inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
         select: ids of rules, or how they begin, such as ``"DK1"``. Default: all.
         ignore: the same, of those to leave out. Default: none.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> class Head(nn.Module):
+        ...     def forward(self, x):
+        ...         return F.dropout(x, 0.2)
+        >>> import torch
+        >>> [found.rule for found in audit(Head(), torch.ones(2, 3)).findings]
+        ['DK101']
     """
+    from dropkit.audit.probe import observe  # loaded when first used: every program imports this module
+    from dropkit.audit.rules import rules
+
     seen = observe(model, inputs)
     findings: list[Finding] = []
     gaps = list(seen.gaps)

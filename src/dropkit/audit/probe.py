@@ -54,7 +54,9 @@ def _observed(model: nn.Module, inputs: Any) -> Observation:
             if found.varies is None:
                 seen.gaps.append(Gap("outputs in eval", "they hold no tensor that two runs can be compared by"))
     entered = {path for found in seen.passes.values() for path in found.entered}
-    seen.gaps += [Gap(f"module {path!r}", "it did not run") for path in seen.modules if path not in entered]
+    seen.gaps += [Gap(f"module {path!r}", "compiled by torch.jit: only its randomness is seen"
+                      if isinstance(part, torch.jit.ScriptModule) else "it did not run")
+                  for path, part in seen.modules.items() if path not in entered]
     seen.gaps += [Gap(what, "it is not measured yet") for what in ("batch normalisation", "gradients", "expectation")]
     return seen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import os
 import random
 import sys
@@ -20,7 +21,7 @@ from dropkit.audit.finding import Place
 from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
 from dropkit.surgery.calls import call_model, copy_inputs
 from dropkit.surgery.functional import Call, read
-from dropkit.surgery.modules import kind_of, walk
+from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.watch import Frame, Watch
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -77,8 +78,32 @@ class _Recorder:
         op.site = self.pending = SiteCall(name, kind, p, active, functional, op)
         self.result.sites.append(self.pending)
 
+    def settle(self, result: Any, start: int) -> None:
+        """Give the site that waits for its operation the one that made the result: dropkit's functions are several.
+
+        A site that returned its argument gets an operation of its own, after that which made the argument.
+        """
+        site, self.pending = self.pending, None
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if site is None or not outputs:
+            return
+        made = self.made.get(id(outputs[0]))
+        if made is None or made.index < start or made.site is not None:
+            made = self.op(site.kind, outputs, outputs)
+        made.site, made.name, site.op = site, site.kind, made
+
+    def module_site(self, path: str, module: nn.Module, output: Any, before: int, start: int) -> None:
+        """Note a module that is a site and that called no function of `RULES` by which it would have been noted."""
+        if any(site.name == path for site in self.result.sites[before:]):
+            return
+        name = "dropout" if isinstance(module, nn.RNNBase) else rate_attribute(module)
+        p = float(getattr(module, name)) if name is not None else math.nan
+        self.site(path, kind_of(module) or "recurrent", p, module.training and p != 0, False)
+        self.settle(output, start)
+
     def notice(self, frame: Frame, key: str, call: Call, p: float) -> bool:
-        self.site(f"{frame.path}:{key}" if key else frame.path, call.rule.kind, float(p), bool(call.training) and p != 0, bool(key))
+        name = f"{frame.path}:{key}" if key else frame.path
+        self.site(name, call.rule.kind, float(p), bool(call.training) and p != 0, bool(key))
         return False
 
 
@@ -90,8 +115,11 @@ class _Sites(Watch):
     def handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a call; see `Watch.handle`."""
         self.recorder.depth += 1
+        start = len(self.recorder.result.ops)
         try:
-            return super().handle(function, args, kwargs)
+            result = super().handle(function, args, kwargs)
+            self.recorder.settle(result, start)
+            return result
         finally:
             self.recorder.depth -= 1
 
@@ -101,10 +129,11 @@ class _Semantic(TorchFunctionMode):
         super().__init__()
         self.recorder = recorder
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
         given, recorder = kwargs or {}, self.recorder
         result = func(*args, **given)
-        if recorder.stack and any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             call = read(func, args, given)
             kept = {} if call is None else {k: v for k, v in call.arguments.items() if not isinstance(v, Tensor)}
             op = recorder.op(getattr(func, "__name__", str(func)).strip("_"), (args, given), result, kept or dict(
@@ -114,12 +143,13 @@ class _Semantic(TorchFunctionMode):
         return result
 
 
-class _Truth(TorchDispatchMode):
+class _Truth(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
         if not self.recorder.depth and torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, given):
             path = self.recorder.path
@@ -143,17 +173,24 @@ def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the stack of modules; modules that are sites, recurrent ones too, explain what is drawn in them."""
     with ExitStack() as undo:
         for path, module in walk(model):
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; the truth pass sees what it draws
+                continue
             recurrent = isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
             known = recurrent or kind_of(module) is not None
+            starts: list[tuple[int, int]] = []
 
-            def enter(part: nn.Module, args: Any, path: str = path, recurrent: bool = recurrent, known: bool = known) -> None:
+            def enter(part: nn.Module, args: Any, path: str = path, known: bool = known,
+                      starts: list[tuple[int, int]] = starts) -> None:
                 recorder.stack.append(path)
+                starts.append((len(recorder.result.sites), len(recorder.result.ops)))
                 recorder.result.entered.add(path)
                 recorder.depth += known
-                if recurrent:
-                    recorder.site(path, "recurrent", float(part.dropout), part.training, False)  # type: ignore[arg-type]
 
-            def leave(part: nn.Module, args: Any, output: Any, known: bool = known) -> None:
+            def leave(part: nn.Module, args: Any, output: Any, path: str = path, known: bool = known,
+                      starts: list[tuple[int, int]] = starts) -> None:
+                before, start = starts.pop()
+                if known:
+                    recorder.module_site(path, part, output, before, start)
                 recorder.stack.pop()
                 recorder.depth -= known
 
