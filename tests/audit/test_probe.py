@@ -21,7 +21,8 @@ def test_dropkit_modules_are_sites_with_their_operation() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_traced_mode_is_randomness_in_evaluation() -> None:
-    traced = torch.jit.trace(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), torch.ones(3, 4), check_trace=False)
+    traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+        nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), torch.ones(3, 4), check_trace=False)
     found = audit(nn.Sequential(traced), torch.ones(3, 4))
     assert [finding.rule for finding in found.findings] == ["DK103"]
     assert any("torch.jit" in gap.why for gap in found.coverage.gaps)
@@ -44,3 +45,14 @@ def test_the_model_is_untouched() -> None:
     observe(model, torch.randn(5, 4))
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+def test_the_variance_before_batch_norm_grows_by_one_over_q() -> None:
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    x = x - x.mean(0)
+    seen = observe(nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3)), x)
+    train, quiet = seen.batch_norm_inputs["1"]  # the second moment grows to E[x^2] / q, the mean stays 0
+    # given x, a term x^2 m / q^2 has the variance 3 (1 - q) / q^3 = 12, over the variance 1 of x: ten standard errors of
+    # the mean of 16 * 4000 terms are below the bound, so a false alarm is rarer than one in a million seeds
+    assert torch.allclose(train / quiet, torch.full((3,), 2.0).double(), atol=2 * 5 * 20 ** 0.5 / (16 * 4000) ** 0.5)
+    assert seen.gradients == {"1.weight", "1.bias"}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
+from dropkit.audit.probe_measure import reached, variances
 from dropkit.audit.probe_pass import run_pass
 from dropkit.audit.result import Gap
 from dropkit.surgery.modules import walk
@@ -57,8 +58,22 @@ def _observed(model: nn.Module, inputs: Any) -> Observation:
     seen.gaps += [Gap(f"module {path!r}", "compiled by torch.jit: only its randomness is seen"
                       if isinstance(part, torch.jit.ScriptModule) else "it did not run")
                   for path, part in seen.modules.items() if path not in entered]
-    seen.gaps += [Gap(what, "it is not measured yet") for what in ("batch normalisation", "gradients", "expectation")]
+    seen.gaps.append(Gap("expectation", "it is not measured yet"))
+    if seen.ran(TRAIN) is not None and seen.ran(EVAL) is not None:
+        _measure(seen)
     return seen
+
+
+def _measure(seen: Observation) -> None:
+    try:
+        train, quiet = (variances(seen.model, seen.inputs, mode, 16 if mode else 1) for mode in (True, False))
+        seen.batch_norm_inputs = {path: (train[path], quiet[path]) for path in train if path in quiet}
+    except Exception as error:
+        seen.gaps.append(Gap("batch normalisation", f"measuring raises {type(error).__name__}: {error}"))
+    try:
+        seen.gradients = reached(seen.model, seen.inputs)
+    except Exception as error:
+        seen.gaps.append(Gap("gradients", f"measuring raises {type(error).__name__}: {error}"))
 
 
 def _varies(first: Any, second: Any) -> bool | None:
