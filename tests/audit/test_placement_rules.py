@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from dropkit.audit.audit import audit
 from dropkit.audit.observation import Observation, Op, Pass, SiteCall
-from dropkit.audit.rules import dk301, dk302, dk304
+from dropkit.audit.rule import Rule
+from dropkit.audit.rules import dk301, dk302, dk304, rules
 from dropkit.audit.rules.dk304 import rates_reach
 from dropkit.nn import DropPath
 
@@ -139,3 +140,14 @@ def test_a_rate_that_does_not_reach_the_site() -> None:
         scope: dict[str, Any] = {"__name__": "audited"}
         exec(compile(source, "audited.py", "exec"), scope)
         assert [found.severity for found in rates_reach(scope["build"], scope["inputs"]())] == expected
+
+
+@pytest.mark.parametrize("rule", [rule for rule in rules() if rule.check is not None and rule.id[2] in "234" and rule.id != "DK301"],
+                         ids=lambda rule: rule.id)
+def test_the_line_named_is_that_of_the_site(rule: Rule) -> None:
+    scope: dict[str, Any] = {"__name__": "audited"}
+    exec(compile(rule.bad, "audited.py", "exec"), scope)
+    (found,) = audit(scope["build"](), scope["inputs"](), select=[rule.id]).findings
+    line = rule.bad.splitlines()[(found.place.line or 0) - 1]
+    expected = {"DK206": "self.after(", "DK302": "self.last(", "DK403": "self.layers("}.get(rule.id, "self.drop(")
+    assert expected in line

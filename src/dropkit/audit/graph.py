@@ -85,10 +85,9 @@ class Graph:
         for later in self.ops[op.index + 1:]:
             if later.name in ADDS and len(later.parents) == 2:
                 through = [op is parent or self.above(op, parent) for parent in later.parents]
-                if through[0] != through[1] and self._above[later.parents[through[0]].index] & self._above[op.index]:
-                    return True
                 around = later.parents[through[0]]
-                if through[0] != through[1] and self.above(around, op):
+                shared = self._above[around.index] & self._above[op.index]
+                if through[0] != through[1] and (shared or self.above(around, op)):
                     return True
         return False
 

@@ -14,9 +14,9 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    outputs = known.outputs()
+    outputs = known.outputs() or set()
     widths = {op.shape[-1] for op in known.ops if op.name == "input" and op.shape}
-    for site in each(known.sites(ELEMENTWISE)) if outputs else ():
+    for site in each(known.sites(ELEMENTWISE)):
         layer = source(site.op, VIEWS)
         if layer is None or not layer.parameters or layer.name not in LAYERS:
             continue

@@ -49,6 +49,6 @@ RULE = Rule(
     "classifier.",
     "note", "low", _BAD,
     _BAD.replace("self.c[1](self.drop(F.relu(self.c[0](x))))", "self.c[1](F.relu(self.c[0](x)))")
-    .replace("return x", "return self.drop(x)"),
+    .replace("F.relu(self.c[2](F.relu(x)))", "self.drop(F.relu(self.c[2](F.relu(x))))"),
     ("Sungheon Park and Nojun Kwak, Analysis on the Dropout Effect in Convolutional Neural Networks, 2016",
      "Nitish Srivastava et al., Dropout, 2014, section 7 (rates of the convolutional networks)",), _check)

@@ -15,13 +15,16 @@ def _check(seen: Observation) -> Iterable[Finding]:
     if known is None:
         return
     outputs = known.outputs()
-    for site in each(known.sites()) if outputs else ():
+    if not outputs:
+        return
+    reached = seen.gradients or set()
+    for site in each(known.sites()):
         last = list(ends(site.op))
         if last and not list(sinks(site.op)) and not any(op in outputs for op in last):
             yield RULE.finding(f"The result of {label(site)} (p={site.p:g}) is not used", site.op.place,
                                subject=site.name.rpartition(":")[2], evidence={"p": site.p})
-    for op in known.ops if outputs and seen.gradients else ():
-        if op.parameters and op.name in LAYERS and not set(op.parameters) & seen.gradients:
+    for op in known.ops if reached else ():
+        if op.parameters and op.name in LAYERS and not set(op.parameters) & reached:
             last = list(ends(op))
             if last and not list(sinks(op)) and not any(end in outputs for end in last):
                 yield RULE.finding(f"The result of {op.module or op.name} is not used: its parameters get no "

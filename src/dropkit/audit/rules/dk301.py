@@ -11,7 +11,9 @@ from dropkit.audit.rule import Rule
 
 def _check(seen: Observation) -> Iterable[Finding]:
     found = seen.ran(TRAIN)
-    for name, (factor, width) in seen.expectation.items() if found is not None else ():
+    if found is None:
+        return
+    for name, (factor, width) in seen.expectation.items():
         if abs(factor - 1) <= max(width, 0.05):
             continue
         site = next((site for site in found.sites if site.name == name), None)

@@ -25,8 +25,8 @@ def _check(seen: Observation) -> Iterable[Finding]:
                                f"nothing", place, subject="layers")
     for site in each(known.sites()):
         before = site.op.parents[0] if len(site.op.parents) == 1 else None
-        module = seen.modules.get(site.name)
-        inplace = site.op.arguments.get("inplace") or getattr(module, "inplace", False)
+        named = seen.modules.get(site.name)
+        inplace = site.op.arguments.get("inplace") or getattr(named, "inplace", False)
         if site.kind == "dropout2d" and len(site.op.shape) == 3:
             yield RULE.finding(f"{label(site)} drops channels in pictures but is given {len(site.op.shape)} "
                                f"dimensions", site.op.place,
