@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dropkit import functional, nn
+from dropkit.audit.audit import audit
 from dropkit.catalog import catalog
 from dropkit.core.errors import DropkitError, InputError, MissingExtraError
 from dropkit.core.streams import checkpoint_contexts, keyed
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
-    "RateJumpWarning", "RateScheduler", "Site", "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled",
+    "RateJumpWarning", "RateScheduler", "Site", "audit", "backends",
+    "catalog", "checkpoint_contexts", "depth_rates", "disabled",
     "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
     "name_streams", "nn", "placement", "plots", "preset", "presets", "quantization_calibration", "regularization_loss",
     "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",

@@ -1,0 +1,1 @@
+"""The audit: find the dropout mistakes in a model."""

@@ -1,0 +1,52 @@
+"""Audit a model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from torch import nn
+
+from dropkit.audit.finding import SEVERITIES, Finding
+from dropkit.audit.result import AuditResult, Coverage, Gap
+
+
+def audit(model: nn.Module, inputs: Any, *, select: Collection[str] | None = None,
+          ignore: Collection[str] | None = None) -> AuditResult:
+    """Look for dropout mistakes in a model.
+
+    Args:
+        model: any module; untouched.
+        inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        select: ids of rules, or how they begin, such as ``"DK1"``. Default: all.
+        ignore: the same, of those to leave out. Default: none.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> class Head(nn.Module):
+        ...     def forward(self, x):
+        ...         return F.dropout(x, 0.2)
+        >>> import torch
+        >>> [found.rule for found in audit(Head(), torch.ones(2, 3)).findings]
+        ['DK101']
+    """
+    from dropkit.audit.probe import observe  # loaded when first used: every program imports this module
+    from dropkit.audit.rules import rules
+
+    seen = observe(model, inputs)
+    findings: list[Finding] = []
+    gaps = list(seen.gaps)
+    for rule in rules():
+        wanted = (select is None or rule.id.startswith(tuple(select))) and not rule.id.startswith(tuple(ignore or ()))
+        if rule.check is None or not wanted:
+            continue
+        try:
+            findings += rule.check(seen)
+        except Exception as error:
+            gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
+    findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
+    ran = tuple(mode for mode in seen.passes if seen.ran(mode))
+    entered = {path for found in seen.passes.values() for path in found.entered}
+    names = dict.fromkeys(site.name for mode in ran for site in seen.site_calls(mode))
+    return AuditResult(tuple(findings), Coverage(ran, len(entered), len(seen.modules), tuple(names), (), tuple(gaps)),
+                       target=type(model).__name__)

@@ -1,0 +1,228 @@
+"""One watched forward of a model: its operations, its sites, and randomness that no site explains."""
+
+from __future__ import annotations
+
+import linecache
+import math
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dropkit.audit.finding import Place
+from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
+from dropkit.surgery.calls import call_model, copy_inputs
+from dropkit.surgery.functional import Call, read
+from dropkit.surgery.modules import kind_of, rate_attribute, walk
+from dropkit.surgery.watch import Frame, Watch
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def place_of_call(module: str) -> Place:
+    """The line of user code that runs: the nearest frame outside torch and dropkit, below the probe.
+
+    Args:
+        module: the path of the innermost module.
+    """
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not run_pass.__code__:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _OURS)) and os.sep + "contextlib" not in name:
+            return Place(module, name, frame.f_lineno, linecache.getline(name, frame.f_lineno).strip())
+        frame = frame.f_back  # type: ignore[assignment]
+    return Place(module)
+
+
+class _Recorder:
+    """What the modes and hooks of one pass share."""
+
+    def __init__(self, mode: str) -> None:
+        self.result = Pass(mode)
+        self.stack: list[str] = []
+        self.made: dict[int, Op] = {}
+        self.alive: list[Any] = []  # an id names one tensor only as long as that lives
+        self.depth = 0
+        self.pending: SiteCall | None = None
+        self.names: dict[int, str] = {}
+
+    @property
+    def path(self) -> str:
+        return self.stack[-1] if self.stack else ""
+
+    def op(self, name: str, given: Any, result: Any, arguments: dict[str, Any] | None = None) -> Op:
+        tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
+        parents = tuple(dict.fromkeys(self.made[id(x)] for x in tensors if id(x) in self.made))
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        op = Op(len(self.result.ops), name, self.path, place_of_call(self.path), parents, [],
+                tuple(outputs[0].shape) if outputs else (), tuple(self.names[id(x)] for x in tensors if id(x) in self.names),
+                None, arguments or {})
+        for parent in parents:
+            parent.users.append(op)
+        self.made.update((id(x), op) for x in outputs)
+        self.alive += outputs
+        self.result.ops.append(op)
+        return op
+
+    def site(self, name: str, kind: str, p: float, active: bool, functional: bool) -> None:
+        op = Op(-1, kind, self.path, place_of_call(self.path))
+        op.site = self.pending = SiteCall(name, kind, p, active, functional, op)
+        self.result.sites.append(self.pending)
+
+    def settle(self, result: Any, start: int) -> None:
+        """Give the site that waits for its operation the one that made the result: dropkit's functions are several.
+
+        A site that returned its argument gets an operation of its own, after that which made the argument.
+        """
+        site, self.pending = self.pending, None
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if site is None or not outputs:
+            return
+        made = self.made.get(id(outputs[0]))
+        if made is None or made.index < start or made.site is not None:
+            made = self.op(site.kind, outputs, outputs)
+        made.site, made.name, site.op = site, site.kind, made
+
+    def module_site(self, path: str, module: nn.Module, output: Any, before: int, start: int) -> None:
+        """Note a module that is a site and that called no function of `RULES` by which it would have been noted."""
+        if any(site.name == path for site in self.result.sites[before:]):
+            return
+        name = "dropout" if isinstance(module, nn.RNNBase) else rate_attribute(module)
+        p = float(getattr(module, name)) if name is not None else math.nan
+        self.site(path, kind_of(module) or "recurrent", p, module.training and p != 0, False)
+        self.settle(output, start)
+
+    def notice(self, frame: Frame, key: str, call: Call, p: float) -> bool:
+        name = f"{frame.path}:{key}" if key else frame.path
+        self.site(name, call.rule.kind, float(p), bool(call.training) and p != 0, bool(key))
+        return False
+
+
+class _Sites(Watch):
+    """Marks the time in which a function that drops runs."""
+
+    recorder: _Recorder
+
+    def handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a call; see `Watch.handle`."""
+        self.recorder.depth += 1
+        start = len(self.recorder.result.ops)
+        try:
+            result = super().handle(function, args, kwargs)
+            self.recorder.settle(result, start)
+            return result
+        finally:
+            self.recorder.depth -= 1
+
+
+class _Semantic(TorchFunctionMode):
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        given, recorder = kwargs or {}, self.recorder
+        result = func(*args, **given)
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            call = read(func, args, given)
+            kept = {} if call is None else {k: v for k, v in call.arguments.items() if not isinstance(v, Tensor)}
+            op = recorder.op(getattr(func, "__name__", str(func)).strip("_"), (args, given), result, kept or dict(
+                (k, v) for k, v in given.items() if not isinstance(v, Tensor)))
+            if call is not None and recorder.pending is not None:
+                op.site, recorder.pending.op, recorder.pending = recorder.pending, op, None
+        return result
+
+
+class _Truth(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.recorder = recorder
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:
+        given = kwargs or {}
+        if not self.recorder.depth and torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, given):
+            path = self.recorder.path
+            self.recorder.result.opaque.append(Opaque(str(func), path, place_of_call(path)))
+        return func(*args, **given)
+
+
+def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the arguments leave anything to chance."""
+    for index, argument in enumerate(func._schema.arguments):
+        value = args[index] if index < len(args) else kwargs.get(argument.name, argument.default_value)
+        if argument.name in ("train", "training") and value is False:
+            return False
+        if argument.name in ("p", "dropout", "dropout_p") and isinstance(value, float) and value == 0:
+            return False
+    return True
+
+
+@contextmanager
+def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Keep the stack of modules; modules that are sites, recurrent ones too, explain what is drawn in them."""
+    with ExitStack() as undo:
+        for path, module in walk(model):
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; the truth pass sees what it draws
+                continue
+            recurrent = isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
+            known = recurrent or kind_of(module) is not None
+            starts: list[tuple[int, int]] = []
+
+            def enter(part: nn.Module, args: Any, path: str = path, known: bool = known,
+                      starts: list[tuple[int, int]] = starts) -> None:
+                recorder.stack.append(path)
+                starts.append((len(recorder.result.sites), len(recorder.result.ops)))
+                recorder.result.entered.add(path)
+                recorder.depth += known
+
+            def leave(part: nn.Module, args: Any, output: Any, path: str = path, known: bool = known,
+                      starts: list[tuple[int, int]] = starts) -> None:
+                before, start = starts.pop()
+                if known:
+                    recorder.module_site(path, part, output, before, start)
+                recorder.stack.pop()
+                recorder.depth -= known
+
+            undo.callback(module.register_forward_pre_hook(enter).remove)
+            undo.callback(module.register_forward_hook(leave).remove)
+        yield
+
+
+def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0) -> Pass:
+    """Run a model once, watched, in the mode in which it is. An error of the model is kept in the result.
+
+    Args:
+        model: any module; what its forward changes stays changed.
+        inputs: as in `dropkit.surgery.calls.call_model`.
+        mode: the pass's name.
+        seed: of torch's and Python's generators.
+    """
+    recorder = _Recorder(mode)
+    recorder.names = {id(x): name for name, x in model.named_parameters()}
+    given = copy_inputs(inputs)
+    recorder.op("input", (), given)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    state = random.getstate()
+    try:
+        with _hooks(model, recorder), _Truth(recorder), _Semantic(recorder):
+            watch = _Sites(model, recorder.notice)
+            watch.recorder = recorder
+            with watch, torch.no_grad():
+                recorder.result.output = call_model(model, given)
+    except Exception as error:
+        recorder.result.error = error
+    if random.getstate() != state:
+        recorder.result.opaque.append(Opaque("python random", "", Place("")))
+    return recorder.result

@@ -1,0 +1,54 @@
+"""DK205: dropout in the earliest convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dropkit.audit.finding import Finding
+from dropkit.audit.graph import CHANNELS, CONVOLUTIONS, ELEMENTWISE, each, graph, label
+from dropkit.audit.observation import Observation
+from dropkit.audit.rule import Rule
+
+
+def _check(seen: Observation) -> Iterable[Finding]:
+    known = graph(seen)
+    if known is None:
+        return
+    convolutions = [op for op in known.ops if op.name in CONVOLUTIONS and op.parameters]
+    for site in each(known.sites(ELEMENTWISE | CHANNELS)):
+        before = sum(known.above(op, site.op) for op in convolutions)
+        after = sum(known.above(site.op, op) for op in convolutions)
+        if before == 1 and after >= 3 and len(site.op.shape) == 4 and not known.bypassed(site.op):
+            yield RULE.finding(f"{label(site)} (p={site.p:g}) drops after the first of {before + after} "
+                               f"convolutions", site.op.place,
+                               subject=site.name.rpartition(":")[2], evidence={"p": site.p, "after": after})
+
+
+_BAD = """import torch
+from torch import nn
+from torch.nn import functional as F
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.ModuleList([nn.Conv2d(3, 8, 3)] + [nn.Conv2d(8, 8, 3) for _ in range(3)])
+        self.drop = nn.Dropout2d(0.2)
+    def forward(self, x):
+        x = self.c[1](self.drop(F.relu(self.c[0](x))))
+        x = self.c[3](F.relu(self.c[2](F.relu(x)))).mean((2, 3))
+        return x
+def build():
+    return Net()
+def inputs():
+    return torch.randn(2, 3, 16, 16)
+"""
+RULE = Rule(
+    "DK205", "Dropout acts in the earliest convolutions",
+    "The first filters are few, general and shared by all that follows. They hardly overfit, and what is dropped "
+    "there is missing everywhere.",
+    "Move the dropout to the later layers, or let the rate grow with depth. Wide networks take it best near the "
+    "classifier.",
+    "note", "low", _BAD,
+    _BAD.replace("self.c[1](self.drop(F.relu(self.c[0](x))))", "self.c[1](F.relu(self.c[0](x)))")
+    .replace("F.relu(self.c[2](F.relu(x)))", "self.drop(F.relu(self.c[2](F.relu(x))))"),
+    ("Sungheon Park and Nojun Kwak, Analysis on the Dropout Effect in Convolutional Neural Networks, 2016",
+     "Nitish Srivastava et al., Dropout, 2014, section 7 (rates of the convolutional networks)",), _check)

@@ -1,0 +1,36 @@
+"""Every rule with a check flags its bad model and not its good one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from dropkit.audit.audit import audit
+from dropkit.audit.rule import Rule
+from dropkit.audit.rules import rules
+
+CHECKED = [rule for rule in rules() if rule.check is not None]
+
+
+def _audited(source: str, rule: Rule) -> Any:
+    scope: dict[str, Any] = {"__name__": "audited"}
+    exec(compile(source, "audited.py", "exec"), scope)
+    model, given = scope["build"](), scope["inputs"]()
+    state = torch.get_rng_state()
+    found = audit(model, given, select=[rule.id])
+    assert torch.equal(torch.get_rng_state(), state)
+    return found
+
+
+@pytest.mark.parametrize("rule", CHECKED, ids=lambda rule: rule.id)
+def test_bad_is_flagged_and_good_is_not(rule: Rule) -> None:
+    bad, good = _audited(rule.bad, rule), _audited(rule.good, rule)
+    if rule.id == "DK301" and any(gap.what == "expectation" for gap in bad.coverage.gaps):
+        pytest.skip("the probe does not measure expectations yet")
+    assert rule.bad != rule.good
+    assert [found.rule for found in bad.findings] == [rule.id]
+    assert bad.findings[0].place.file == "audited.py"
+    assert not good.findings
+    assert good.coverage.passes == ("train", "eval", "train again"), good.coverage
