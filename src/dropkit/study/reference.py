@@ -30,7 +30,7 @@ def find_experiment(reference: str, **options: Any) -> Experiment:
     given = {name: value for name, value in options.items() if value is not None}
     if ":" not in reference or Path(reference).exists():
         return Experiment(**{"name": Path(reference).stem, "data": reference, **given})
-    found = _find_object(reference)
+    found = find_object(reference)
     if isinstance(found, Experiment):
         return _with(found, reference, given)
     if not callable(found) or isinstance(found, nn.Module):
@@ -66,7 +66,15 @@ def _with(experiment: Experiment, reference: str, given: dict[str, Any]) -> Expe
     return Experiment(**{**values, **given})
 
 
-def _find_object(reference: str) -> Any:
+def find_object(reference: str) -> Any:
+    """Return what ``module:object`` or ``file.py:object`` names.
+
+    Args:
+        reference: the module, importable from the current folder or the Python path, or the path of a file, and the object.
+
+    Raises:
+        InputError: there is no such thing, or it cannot be imported.
+    """
     place, _, name = reference.rpartition(":")
     module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
     found: Any = module
@@ -79,12 +87,12 @@ def _find_object(reference: str) -> Any:
 
 def _module_from_file(file: Path) -> ModuleType:
     if not file.is_file():
-        raise InputError("the experiment's file exists", got=str(file), fix="Check the path before the colon")
+        raise InputError("the file before the colon exists", got=str(file), fix="Check the path before the colon")
     # A name of its own, so that a user's `random.py` or `torch.py` hides nothing.
     name = f"dropkit_user_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise InputError("the experiment's file is Python source", got=str(file), fix="Name a .py file")
+        raise InputError("the file before the colon is Python source", got=str(file), fix="Name a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     _prepend(file.resolve().parent)
@@ -99,7 +107,7 @@ def _module_by_name(place: str) -> ModuleType:
     except (ImportError, ValueError):
         found = None
     if found is None:
-        raise InputError("the experiment's module can be imported", got=place,
+        raise InputError("the module before the colon can be imported", got=place,
                          fix="Give a module on the Python path, or a path ending in .py before the colon")
     module: ModuleType = _run(lambda: importlib.import_module(place), place)
     return module
