@@ -6,9 +6,9 @@ RULE = Rule(
     id="DK401",
     title="A training loop evaluates in training mode or trains in evaluation mode",
     why="In training mode dropout drops and BatchNorm takes the batch's own statistics, and updates its running ones, while "
-        "the model is being evaluated: the figures are noisy and too low, and models are chosen by them. `torch.no_grad()` turns "
-        "off gradients and nothing else. The other way round, an `eval()` in an epoch's evaluation that no `train()` follows turns "
-        "dropout off for every epoch after the first.",
+        "the model is being evaluated: the figures are noisy and too low, and models are chosen by them. "
+        "`torch.no_grad()` turns off gradients and nothing else. The other way round, an `eval()` in an epoch's evaluation "
+        "that no `train()` follows turns dropout off for every epoch after the first.",
     fix="Call `model.eval()` before every evaluation and `model.train()` at the start of every epoch. A method that is only "
         "named, `model.eval` without brackets, does nothing.",
     severity="error",

@@ -10,7 +10,7 @@ import libcst as cst
 from dropkit.audit.finding import Finding
 from dropkit.audit.rules import dk401, dk402
 from dropkit.audit.static.facts import EVAL, TRAIN, UNKNOWN, Cell
-from dropkit.audit.static.source import Source, children, dotted, names_in, words
+from dropkit.audit.static.source import Source, children, dotted, methods_of, names_in, words
 from dropkit.audit.static.walk import EVALUATION, MEANT, StatementWalker
 
 _SAME = {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "requires_grad_", "share_memory", "compile"}
@@ -187,9 +187,9 @@ class Walker(StatementWalker):
     def _validated(self, node: cst.Call) -> Finding:
         name = self._name(node)
         ending = "; no_grad() leaves dropout and BatchNorm as in training" if self.context.no_grad else ""
+        advice = f"Call {name}.eval() before the evaluation and {name}.train() after it"
         return dk401.RULE.finding(f"{name} is evaluated in training mode: no eval() since it was trained{ending}",
-                                  self.source.place(node),
-                                  f"Call {name}.eval() before the evaluation and {name}.train() after it", subject=self.frame.name)
+                                  self.source.place(node), advice, subject=self.frame.name)
 
     def _explain(self, cell: Cell, node: cst.Call) -> None:
         if self.state[cell].mode == TRAIN and not cell.plain:

@@ -62,7 +62,7 @@ class Source:
         return Place(file=self.path, line=line, code=self.lines[line - 1].strip() if line <= len(self.lines) else "")
 
     def resolved(self, node: cst.CSTNode) -> str:
-        """A dotted name with its import written out: ``"F.dropout"`` as ``"torch.nn.functional.dropout"``. Empty if it is none."""
+        """A dotted name with its import written out: ``"F.dropout"`` as ``"torch.nn.functional.dropout"``; empty if none."""
         root, dot, rest = dotted(node).partition(".")
         return self.imports.get(root, root) + dot + rest
 
