@@ -13,7 +13,8 @@ from dropkit.audit.reporters.table import as_table
 from dropkit.audit.result import AuditResult, Coverage, Gap
 from dropkit.audit.rules import rules
 
-FOUND = Finding("DK401", "net is evaluated in training mode: 50%, always", Place("head", "a b/net.py", 7, "y = net(x)"), "error",
+FOUND = Finding("DK401", "net is evaluated in training mode: 50%, always",
+                Place("head", "a b/net.py", 7, "y = net(x)"), "error",
                 "Call net.eval()", {"ratio": 1.23456, "infinite": float("inf"), "n": 3, "ok": True}, "call")
 NOTE = Finding("DK999", "worth a look", Place(""), "note", "Look")
 ALLOWED = Finding("DK402", "sampled", Place(None, "net.py", 3, "z = net(x)"), "warning", "Do not")

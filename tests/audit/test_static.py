@@ -265,6 +265,79 @@ GOOD = {
                 for x in test_loader:
                     model(x)
         """,
+    "the owner is switched": """
+        class Task(nn.Module):
+            def fit(self, loader, val_loader):
+                self.net.train()
+                for x in loader:
+                    self.net(x).sum().backward()
+                self.eval()
+                for x in val_loader:
+                    self.net(x)
+        """,
+    "models are switched in a loop": """
+        def fit(models, model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            for one in models:
+                one.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "the wrapped model is switched": """
+        def fit(loader, val_loader):
+            model = nn.DataParallel(Net())
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            model.module.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "a part is switched": """
+        def fit(model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            model.encoder.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "the method of the class": """
+        def fit(model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            nn.Module.eval(model)
+            for x in val_loader:
+                model(x)
+        """,
+    "callbacks are given the trainer": """
+        class Trainer:
+            def fit(self, loader, val_loader):
+                self.model.train()
+                for x in loader:
+                    self.model(x).sum().backward()
+                self.callbacks.before_validation(self)
+                for x in val_loader:
+                    self.model(x)
+        """,
+    "a closure evaluates": """
+        def main(loader, val_loader):
+            model = Net()
+
+            def evaluate():
+                model.eval()
+                for x in val_loader:
+                    model(x)
+                model.train()
+
+            for epoch in range(3):
+                for x in loader:
+                    model(x).sum().backward()
+                evaluate()
+        """,
     "a frozen model in evaluation mode": """
         def fit(model, head, loader):
             model.eval()

@@ -52,6 +52,11 @@ class State(dict[Cell, Facts]):
         """Replace some of a model's facts."""
         self[cell] = replace(self[cell], **facts)
 
+    def forget(self) -> None:
+        """Know no model's mode any longer."""
+        for cell in self:
+            self.change(cell, mode=UNKNOWN, switched=None)
+
     def merged(self, other: State) -> State:
         """What is known where two ways meet."""
         return State({cell: self[cell].merged(other[cell]) for cell in {**self, **other}})

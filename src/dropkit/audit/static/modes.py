@@ -22,6 +22,7 @@ _SALIENCY = {"saliency", "attribution", "attributions", "explain", "explanation"
 _MODE_MATTERS = re.compile(r"drop|batch_?norm|transformer|import \*", re.IGNORECASE)
 _RELEVANT = re.compile(r"\.(train|eval|backward|load_state_dict)\b|quantiz|captum|grad_cam|saliency")
 _GENERATORS = {"g", "gen", "generator"}
+_INNER = {"module", "_orig_mod"}  # what wrappers call the model that they wrap
 _DEPTH = 4
 
 
@@ -64,6 +65,9 @@ class Walker(StatementWalker):
 
     def _lookup(self, name: str) -> Cell | None:
         names = self.frame.own if name.startswith("self.") else self.frame.names
+        base, _, last = name.rpartition(".")
+        if last in _INNER and base in names:
+            return names[base]
         if name not in names and name in self.moded and name != "self":
             names[name] = Cell(name)
         return names.get(name)
@@ -74,6 +78,8 @@ class Walker(StatementWalker):
         if cell is not None:
             self._forward(cell, node)
             return None
+        if any(dotted(argument.value) == "self" for argument in node.args):
+            self._forget(list(self.frame.own.values()))
         function, own = self._function(node.func)
         if function is not None:
             return self._enter(function, node, cells, own)
@@ -114,10 +120,14 @@ class Walker(StatementWalker):
         explained = self.explainers.get(dotted(func.value))
         if explained is not None and name == "attribute":
             self._explain(explained, node)
+        if name in ("train", "eval") and dotted(func.value) == "self":
+            for cell in self.frame.own.values():
+                self._switch(cell, node, name)
         if base is None:
             return False, None
         if name in ("train", "eval"):
             self._switch(base, node, name)
+            self._relatives(dotted(func.value), node, name)
         elif name == "forward":
             self._forward(base, node)
         elif name == "load_state_dict":
@@ -166,6 +176,15 @@ class Walker(StatementWalker):
         given = dotted(node.args[0].value) if node.args else "True"
         mode = {"True": TRAIN, "False": EVAL}.get(given, UNKNOWN) if name == "train" else EVAL
         self.state.change(cell, mode=mode, trained=False, switched=node if mode == EVAL else None, in_loop=self.context.loop)
+
+    def _relatives(self, name: str, node: cst.Call, method: str) -> None:
+        """A model's parts are switched with it; a model whose part is switched is in no one mode."""
+        for names in (self.frame.names, self.frame.own):
+            for other, cell in names.items():
+                if other.startswith(f"{name}."):
+                    self._switch(cell, node, method)
+                elif name.startswith(f"{other}.") and name.rpartition(".")[2] not in _INNER:
+                    self._forget([cell])
 
     def _forward(self, cell: Cell, node: cst.Call) -> None:
         facts = self.state[cell]

@@ -32,6 +32,7 @@ class StatementWalker:
         self.found: dict[tuple[str, int], Finding] = {}
         self.moded = {dotted(node.value) for node in nodes(source.tree)
                       if isinstance(node, cst.Attribute) and node.attr.value in ("train", "eval")} - {""}
+        self.moded = {name for name in self.moded if "." not in name or name.partition(".")[0] not in source.imports}
 
     def evaluate(self, node: cst.CSTNode) -> Cell | None:
         """Read an expression; return the model that it names."""
@@ -52,6 +53,8 @@ class StatementWalker:
             case cst.For():
                 self.evaluate(node.iter)
                 self._loop(node, bool(names_in(node.iter) & EVALUATION))
+                if dotted(node.target) in self.moded:  # a loop over models: which ones cannot be seen
+                    self.state.forget()
             case cst.While():
                 self.evaluate(node.test)
                 self._loop(node, False)
