@@ -20,7 +20,6 @@ _HARMLESS = _WRAPPERS | {"print", "len", "str", "repr", "isinstance", "hasattr",
 _EXPLAINERS = ("captum.attr", "pytorch_grad_cam", "shap")
 _SALIENCY = {"saliency", "attribution", "attributions", "explain", "explanation", "heatmap", "gradcam"}
 _MODE_MATTERS = re.compile(r"drop|batch_?norm|transformer|import \*", re.IGNORECASE)
-_RELEVANT = re.compile(r"\.(train|eval|backward|load_state_dict)\b|quantiz|captum|grad_cam|saliency")
 _GENERATORS = {"g", "gen", "generator"}
 _INNER = {"module", "_orig_mod"}  # what wrappers call the model that they wrap
 _DEPTH = 4
@@ -244,8 +243,6 @@ class Walker(StatementWalker):
 
 def follow(source: Source) -> Iterator[Finding]:
     """What rules DK401 and DK402 find in a file."""
-    if not _RELEVANT.search(source.text):
-        return
     walker = Walker(source)
     walker.block(children(source.tree))
     found = dict(walker.found)

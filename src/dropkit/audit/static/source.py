@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
@@ -23,14 +22,27 @@ class Source:
     Args:
         path: as it is shown.
         text: its content.
-        tree: its syntax tree.
-        positions: where each node lies.
+        wrapper: its syntax tree, with what can be asked about it.
     """
 
     path: str
     text: str
-    tree: cst.Module = field(repr=False)
-    positions: Mapping[cst.CSTNode, CodeRange] = field(repr=False)
+    wrapper: MetadataWrapper = field(repr=False)
+
+    @property
+    def tree(self) -> cst.Module:
+        """The syntax tree."""
+        return self.wrapper.module
+
+    @cached_property
+    def every(self) -> list[cst.CSTNode]:
+        """Every node, in the order of the text."""
+        return list(nodes(self.tree))
+
+    @cached_property
+    def positions(self) -> Mapping[cst.CSTNode, CodeRange]:
+        """Where each node lies; found out for files with findings only, as it takes as long as reading them."""
+        return self.wrapper.resolve(PositionProvider)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -40,7 +52,7 @@ class Source:
     @cached_property
     def imports(self) -> dict[str, str]:
         """What each imported name stands for, such as ``{"F": "torch.nn.functional"}``."""
-        return dict(pair for node in nodes(self.tree) for pair in _imported(node))
+        return dict(pair for node in self.every for pair in _imported(node))
 
     @cached_property
     def functions(self) -> dict[str, cst.FunctionDef]:
@@ -50,7 +62,7 @@ class Source:
     @cached_property
     def classes(self) -> dict[str, cst.ClassDef]:
         """Every class, by name."""
-        return {node.name.value: node for node in nodes(self.tree) if isinstance(node, cst.ClassDef)}
+        return {node.name.value: node for node in self.every if isinstance(node, cst.ClassDef)}
 
     def line(self, node: cst.CSTNode) -> int:
         """The first line of a node, from 1."""
@@ -81,25 +93,18 @@ class Source:
         return any(self._is_module_name(above.value, {*seen, name}) for above in self.classes[name].bases)
 
 
-def parse(path: Path, shown: str) -> Source:
-    """Read a file.
+def parse_text(text: str, shown: str) -> Source:
+    """Read a source.
 
     Args:
-        path: the file.
-        shown: how findings name it.
+        text: the source.
+        shown: how findings name its file.
 
     Raises:
-        ValueError: the content is no text or no Python source.
+        ValueError: it is no Python source.
     """
-    text = path.read_text(encoding="utf-8")
-    return parse_text(text, shown)
-
-
-def parse_text(text: str, shown: str) -> Source:
-    """Read source from a text, as `parse` does."""
     try:
-        wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-        return Source(shown, text, wrapper.module, wrapper.resolve(PositionProvider))
+        return Source(shown, text, MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True))
     except cst.ParserSyntaxError as error:
         raise ValueError(f"line {error.raw_line}: {error.message}") from error
 

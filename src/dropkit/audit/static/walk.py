@@ -30,7 +30,7 @@ class StatementWalker:
         self.result: Cell | None = None
         self.left = _STATEMENTS
         self.found: dict[tuple[str, int], Finding] = {}
-        self.moded = {dotted(node.value) for node in nodes(source.tree)
+        self.moded = {dotted(node.value) for node in source.every
                       if isinstance(node, cst.Attribute) and node.attr.value in ("train", "eval")} - {""}
         self.moded = {name for name in self.moded if "." not in name or name.partition(".")[0] not in source.imports}
 
