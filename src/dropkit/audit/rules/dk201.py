@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dropkit.audit.finding import Finding, Place
+from dropkit.audit.finding import Finding
 from dropkit.audit.observation import TRAIN, Observation, Op
 from dropkit.audit.rule import Rule
 
@@ -29,7 +29,7 @@ def check(seen: Observation) -> Iterator[Finding]:
             site = before.site
             yield RULE.finding(
                 f"batch normalisation at {path!r} gets {shift:.2f} times the variance in training that it gets in evaluation, "
-                f"from the dropout {site.name!r} before it", replace(before.place or Place(), module=site.name.partition(":")[0]),
+                f"from the dropout {site.name!r} before it", replace(before.place, module=site.name.partition(":")[0]),
                 subject=path, evidence={"shift": shift, "p": site.p})
 
 
@@ -106,6 +106,6 @@ def build():
 def inputs():
     return torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
 """,
-    references=("Li, Chen, Hu, Yang: \"Understanding the disharmony between dropout and batch normalization by variance shift\", "
-                "CVPR 2019.",),
+    references=("Li, Chen, Hu, Yang: \"Understanding the disharmony between dropout and batch normalization by variance "
+                "shift\", CVPR 2019.",),
     check=check)

@@ -17,7 +17,8 @@ def check(seen: Observation) -> Iterator[Finding]:
     for path, module in seen.modules.items():
         if isinstance(module, nn.RNNBase) and module.num_layers == 1 and module.dropout > 0:
             yield RULE.finding(f"the rate {module.dropout:g} of {path!r} never acts: it drops between layers, and there is one",
-                               Place(path), "Add layers, drop its output yourself, or use dk.nn.VariationalLSTM", subject="layers")
+                               Place(path), "Add layers, drop its output yourself, or use dk.nn.VariationalLSTM",
+                               subject="layers")
     told: set[str] = set()
     for site in seen.site_calls(TRAIN):
         where = replace(site.place, module=site.name.partition(":")[0])
@@ -28,8 +29,8 @@ def check(seen: Observation) -> Iterator[Finding]:
         if site.kind == "dropout2d" and len(site.op.shape) == 3 and site.name not in told:
             told.add(site.name)
             yield RULE.finding(f"the 2-d channel dropout {site.name!r} gets an input of 3 dimensions, {site.op.shape}, whose "
-                               "channels are then the first", where, "Use Dropout1d for (N, C, L), or add the dimension that is missing",
-                               subject="shape")
+                               "channels are then the first", where,
+                               "Use Dropout1d for (N, C, L), or add the dimension that is missing", subject="shape")
 
 
 RULE = Rule(
