@@ -1,0 +1,28 @@
+"""Every layer of a perceptron gets dropout, the output layer included."""
+
+import torch
+from torch import nn
+
+REPORT = "https://github.com/maddin79/darch/issues/12"
+RULES = ("DK203",)
+
+
+class Perceptron(nn.Module):
+    def __init__(self, sizes=(32, 64, 64, 6), rate=0.2):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.drop = nn.Dropout(rate)
+
+    def forward(self, x):
+        for layer in self.layers[:-1]:
+            x = self.drop(torch.relu(layer(x)))
+        x = self.layers[-1](x)
+        return self.drop(x)  # <- DK203
+
+
+def build():
+    return Perceptron()
+
+
+def inputs():
+    return torch.randn(16, 32)
