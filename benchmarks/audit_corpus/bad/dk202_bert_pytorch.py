@@ -11,7 +11,9 @@ RULES = ("DK202",)
 class Block(nn.Module):
     def __init__(self, dim=48):
         super().__init__()
-        self.attend, self.norm1, self.norm2 = nn.MultiheadAttention(dim, 4, batch_first=True), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attend, self.norm1, self.norm2 = (
+            nn.MultiheadAttention(dim, 4, batch_first=True),
+            nn.LayerNorm(dim), nn.LayerNorm(dim))
         self.inner, self.outer, self.dropout = nn.Linear(dim, 96), nn.Linear(96, dim), nn.Dropout(0.1)
 
     def forward(self, x):

@@ -11,7 +11,9 @@ class Decoder(nn.Module):
     def __init__(self, dim=48):
         super().__init__()
         self.attend = nn.MultiheadAttention(dim, 4, batch_first=True)
-        self.norm1, self.norm2, self.dropout1, self.dropout2 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.Dropout(0.1), nn.Dropout(0.1)
+        self.norm1, self.norm2, self.dropout1, self.dropout2 = (
+            nn.LayerNorm(dim), nn.LayerNorm(dim),
+            nn.Dropout(0.1), nn.Dropout(0.1))
         self.embed, self.head = nn.Linear(dim, dim), nn.Linear(dim, 1)
 
     def forward(self, target, memory):

@@ -10,7 +10,9 @@ RULES = ("DK202",)
 class FFN(nn.Module):
     def __init__(self, dim=64):
         super().__init__()
-        self.inner, self.outer, self.norm, self.dropout = nn.Linear(dim, 128), nn.Linear(128, dim), nn.LayerNorm(dim), nn.Dropout(0.1)
+        self.inner, self.outer, self.norm, self.dropout = (
+            nn.Linear(dim, 128), nn.Linear(128, dim),
+            nn.LayerNorm(dim), nn.Dropout(0.1))
 
     def forward(self, given):
         x = self.outer(torch.relu(self.inner(given)))

@@ -20,7 +20,9 @@ class Attention(nn.Module):
 class Reformer(nn.Module):
     def __init__(self, dim=32, dropout=0.1):
         super().__init__()
-        self.attend, self.norm, self.head, self.dropout = Attention(dim), nn.LayerNorm(dim), nn.Linear(dim, 9), dropout  # <- DK304
+        self.attend, self.norm, self.head, self.dropout = (  # <- DK304
+            Attention(dim), nn.LayerNorm(dim),  # <- DK304
+            nn.Linear(dim, 9), dropout)  # <- DK304
 
     def forward(self, x):
         return self.head(x + self.attend(self.norm(x)))

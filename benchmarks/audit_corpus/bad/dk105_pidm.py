@@ -1,4 +1,4 @@
-"""The reentrant checkpoint of a diffusion block forgets the generator's state."""
+"""The checkpoint around a diffusion block does not keep the generator's state."""
 
 import torch
 import torch.nn.functional as F
