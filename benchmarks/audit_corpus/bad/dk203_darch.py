@@ -1,5 +1,7 @@
 """Every layer of a perceptron gets dropout, the output layer included."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -10,7 +12,7 @@ RULES = ("DK203",)
 class Perceptron(nn.Module):
     def __init__(self, sizes=(32, 64, 64, 6), rate=0.2):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.drop = nn.Dropout(rate)
 
     def forward(self, x):

@@ -1,9 +1,9 @@
 """Lightning switches modes around validation_step, so that the module itself calls neither train nor eval."""
 
+import lightning
 import torch
 import torch.nn.functional as F
 from torch import nn
-import lightning
 
 REPORT = "https://github.com/IBM/molformer/issues/8"
 RULES = ()
