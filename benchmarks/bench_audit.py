@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import re
 import sys
 import time
@@ -69,7 +70,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, torch
                            "window_size": 4}, lambda: images(32)),
     "convnext": ("ConvNextModel", {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "drop_path_rate": 0.1},
                  lambda: images(32)),
-    "clip": ("CLIPModel", {"text_config": WORDS, "vision_config": IMAGES, "projection_dim": 16}, lambda: {**tokens(), **images()}),
+    "clip": ("CLIPModel", {"text_config": WORDS, "vision_config": IMAGES, "projection_dim": 16},
+             lambda: {**tokens(), **images()}),
     "wav2vec2": ("Wav2Vec2Model", SPEECH, lambda: {"input_values": torch.randn(2, 400)}),
 }
 
@@ -130,12 +132,14 @@ def load(file: Path) -> Any:
 
 def findings(case: Case) -> list[Any]:
     """Audit one file: its source alone where it is static, else its model."""
-    import dropkit as dk  # the audit is looked up when it is used, so that the lists above can be read without it
     if case.header.get("STATIC"):
-        return list(dk.audit_source(case.file).findings)
+        from dropkit.audit.static import audit_source  # where it is used, so that the lists above can be read without it
+        return list(audit_source(case.file).findings)
+    from dropkit.audit.audit import audit
     module = load(case.file)
-    build = {"build": module.build} if "dropout" in module.build.__code__.co_varnames else {}
-    return list(dk.audit(module.build(), module.inputs(), **build).findings)
+    takes_rate = "dropout" in inspect.signature(module.build).parameters
+    build = {"build": module.build} if takes_rate and "build" in inspect.signature(audit).parameters else {}
+    return list(audit(module.build(), module.inputs(), **build).findings)
 
 
 def run(case: Case) -> Case:
@@ -166,26 +170,28 @@ def summary(cases: list[Case]) -> Iterator[str]:
     yield f"recall: {share(wanted - sum(len(case.missed) for case in cases), wanted)} expected rules"
     yield f"precision: {share(found - sum(len(case.wrong) for case in cases), found)} findings"
     yield f"lines: {share(sum(placed), len(placed))} findings of expected rules name a marked line"
-    yield f"good files without a finding: {share(sum(not c.found and not c.error for c in cases if not c.wanted), sum(not c.wanted for c in cases))}"
+    good = [case for case in cases if not case.wanted]
+    yield f"good files without a finding: {share(sum(not case.found and not case.error for case in good), len(good))}"
     yield f"seconds a file: median {times[len(times) // 2]:.2f}, largest {times[-1]:.2f}"
     for case in cases:
         missed = ["|".join(sorted(rules)) for rules in case.missed]
         if case.error or missed or case.wrong or not all(case.placed):
-            yield f"{case.file.parent.name}/{case.file.name}: missed {missed}, wrong {case.wrong}, found {case.found} {case.error}"
+            yield (f"{case.file.parent.name}/{case.file.name}: missed {missed}, wrong {case.wrong}, found {case.found}, "
+                   f"marked {({rule: sorted(lines) for rule, lines in case.marks.items()})} {case.error}")
 
 
 def architectures() -> Iterator[str]:
     """Audit models of transformers, built from small configurations without weights."""
     import transformers
 
-    import dropkit as dk
+    from dropkit.audit.audit import audit
     for name, (kind, settings, inputs) in ARCHITECTURES.items():
         torch.manual_seed(0)
         model_class = getattr(transformers, kind)
         model = model_class(model_class.config_class(**settings))
         start = time.perf_counter()
         try:
-            result = dk.audit(model, inputs())
+            result = audit(model, inputs())
             shown = f"{len(result.coverage.gaps)} gaps, findings {sorted({found.rule for found in result.findings})}"
         except Exception:
             shown = "raised " + traceback.format_exc(limit=1).strip().splitlines()[-1]
