@@ -19,8 +19,8 @@ class GroupedAttention(nn.Module):
         q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(x).unflatten(-1, (2, self.groups, -1)).permute(2, 0, 3, 1, 4)
         k, v = (part.repeat_interleave(self.heads // self.groups, 1) for part in (k, v))
-        y = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.attn_dropout, is_causal=True)  # <- DK101
+        y = F.scaled_dot_product_attention(  # <- DK101
+            q, k, v, dropout_p=self.attn_dropout, is_causal=True)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
