@@ -1,4 +1,4 @@
-"""Element-wise dropout after each of the later convolutions of a key-point network."""
+"""Element-wise dropout between the later convolutions of a key-point network."""
 
 import torch
 from torch import nn

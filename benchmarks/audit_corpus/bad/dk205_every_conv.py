@@ -1,4 +1,4 @@
-"""Dropout before every convolution, the first ones among them."""
+"""Channel dropout between convolutions, from the second one on."""
 
 import torch
 from torch import nn
