@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dropkit.inference.moments import moment_predict
     from dropkit.inference.predict import mc_predict
     from dropkit.inference.result import MCPrediction
+    from dropkit.report import plots
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
     from dropkit.surgery import placement, presets
@@ -43,8 +44,8 @@ __all__ = [
     "RateJumpWarning", "RateScheduler", "Site", "assert_no_findings",
     "backends", "catalog", "checkpoint_contexts", "depth_rates", "disabled",
     "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
-    "name_streams", "nn", "placement", "preset", "presets", "quantization_calibration", "regularization_loss", "remove",
-    "schedules", "scores", "set_rate", "sites", "study", "swap",
+    "name_streams", "nn", "placement", "plots", "preset", "presets", "quantization_calibration", "regularization_loss",
+    "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
@@ -56,7 +57,7 @@ _LATER = {
     "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
     "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
     "mc_predict": "inference.predict", "moment_predict": "inference.moments", "name_streams": "surgery.streams",
-    "placement": "surgery.placement", "preset": "surgery.presets", "presets": "surgery.presets",
+    "placement": "surgery.placement", "plots": "report.plots", "preset": "surgery.presets", "presets": "surgery.presets",
     "quantization_calibration": "inference.freeze", "remove": "surgery.insert", "schedules": "schedules",
     "scores": "inference.scores", "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
 }

@@ -81,6 +81,13 @@ def test_a_clean_model_exits_with_0(stub, net, capsys):
     assert stub.inputs.shape == (2, 4)
 
 
+def test_a_model_is_audited_without_the_stub(tmp_path, capsys):
+    (tmp_path / "bad.py").write_text("from torch import nn\nfrom torch.nn import functional as F\n\nclass Net(nn.Module):\n"
+                                     "    def forward(self, x):\n        return F.dropout(x, 0.5)\n")
+    assert run(f"{tmp_path / 'bad.py'}:Net", "--input", "8,64", "--select", "DK101") == 1
+    assert "bad.py:6" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("severity", "level", "code"), [
     ("error", "error", 1), ("warning", "error", 0), ("warning", "warning", 1), ("note", "warning", 0), ("note", "note", 1)])
 def test_the_fail_level_decides(stub, net, severity, level, code):

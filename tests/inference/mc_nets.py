@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional as F
 
@@ -183,6 +187,118 @@ def residual():
                          nn.Linear(4 * 36, 3))
 
 
+class Path(nn.Module):
+    """Stochastic depth as other libraries write it: a module of their own, on torch's generator."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.drop_prob = p
+
+    def forward(self, x):
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        shape = (len(x),) + (1,) * (x.dim() - 1)
+        return x * x.new_empty(shape).bernoulli_(1 - self.drop_prob) / (1 - self.drop_prob)
+
+
+class Reparametrised(nn.Module):
+    """A variational autoencoder's noise, which is no dropout, beside dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x):
+        y = self.body(x)
+        return y + torch.randn_like(y) if self.training else y
+
+
+class Checkpointed(nn.Module):
+    """Recomputes its block."""
+
+    def __init__(self):
+        super().__init__()
+        self.block, self.head = mlp(), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(torch.utils.checkpoint.checkpoint(self.block, x, use_reentrant=False))
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class WithFields(nn.Module):
+    """Returns an object with a field for the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x):
+        return Output(self.body(x), x)
+
+
+class Nested(nn.Module):
+    """Writes into a plain list and dictionary, and keeps a plain tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.log, self.state, self.last = mlp(), [], {"n": 0}, torch.zeros(())
+
+    def forward(self, x):
+        self.log.append(float(x.sum()))
+        self.state["n"] += 1
+        self.last = x.sum()
+        return self.body(x)
+
+
+class Instance(nn.Module):
+    """Statistics of single examples, tracked."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.InstanceNorm1d(5, track_running_stats=True), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.drop(self.norm(x))
+
+
+def compiled(inside):
+    if inside:
+        return nn.Sequential(torch.compile(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.4))), nn.Linear(8, 3))
+    return torch.compile(mlp())
+
+
+def compiled_in_place():
+    net = mlp()
+    net.compile()
+    return net
+
+
+def traced_part():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        part = torch.jit.trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.ones(1, 8))
+    return nn.Sequential(part, nn.Dropout(0.3), nn.Linear(8, 3))
+
+
+def normalised():
+    layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Dropout(0.3), nn.Linear(8, 3))
+    nn.utils.parametrizations.weight_norm(layers[0])
+    nn.utils.parametrizations.spectral_norm(layers[1])
+    return layers
+
+
+def hooked():
+    net = mlp()
+    net[2].register_forward_hook(lambda module, args, output: output * 2)
+    net[0].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    return net
+
+
 CASES = {
     "mlp": (mlp, noise(4, 8), "vmap"),
     "normed": (normed, noise(4, 3, 6, 6), "vmap"),
@@ -207,4 +323,18 @@ CASES = {
     "translator": (Translator, noise(2, 5, 8), "vmap"),
     "variants": (variants, noise(4, 8), "vmap"),
     "residual": (residual, noise(4, 3, 6, 6), "vmap"),
+    "compiled": (lambda: compiled(False), noise(4, 8), "vmap"),
+    "compiled part": (lambda: compiled(True), noise(4, 8), "vmap"),
+    "compiled in place": (compiled_in_place, noise(4, 8), "vmap"),
+    "traced part": (traced_part, noise(4, 8), None),
+    "graph": (lambda: torch.fx.symbolic_trace(mlp()), noise(4, 8), "vmap"),
+    "normalised weights": (normalised, noise(4, 8), "vmap"),
+    "on several devices": (lambda: nn.DataParallel(mlp()), noise(4, 8), "vmap"),
+    "checkpointed": (Checkpointed, noise(4, 8), None),
+    "fields": (WithFields, noise(4, 8), "vmap"),
+    "half": (lambda: mlp().to(torch.bfloat16), noise(4, 8).bfloat16(), "vmap"),
+    "double": (lambda: mlp().double(), noise(4, 8).double(), "vmap"),
+    "nested state": (Nested, noise(4, 8), None),
+    "instance norm": (Instance, noise(4, 5, 8), "vmap"),
+    "hooked": (hooked, noise(4, 8), "vmap"),
 }

@@ -24,7 +24,13 @@ from mc_nets import CASES, Counts, Loss, OnlyInTraining, Tagger, TwoOutputs, enc
 PASSES = 6
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}  # outputs are of order 1, in float32
 OPAQUE = ("own lstm", "custom")  # on torch's generator
-BRANCHING = ("loss",)  # returns another thing in training mode
+# return another thing in training mode, or no tensor, or cannot be swapped
+BRANCHING = ("loss", "fields", "normalised weights", "traced part")
+
+
+def close(x):
+    """Bounds for outputs of order 1 in the type of x: bfloat16 has 8 bits."""
+    return {"rtol": 2**-6, "atol": 2**-6} if x.dtype == torch.bfloat16 else TOLERANCE
 
 
 def made(name):
@@ -59,9 +65,10 @@ def test_every_method_and_chunk_makes_the_same_passes(name):
     in_turn = dk.mc_predict(model, x, PASSES, samples=True, method="loop")
     few = dk.mc_predict(model, x, PASSES, samples=True, memory=4 * 4 * x.numel() * 4)
     alone = dk.mc_predict(model, x, [4], samples=True)
+    near = close(x)
     for other in (in_turn.samples, few.samples):
-        torch.testing.assert_close(other, found.samples, **TOLERANCE)
-    torch.testing.assert_close(alone.samples[0], found.samples[4], **TOLERANCE)
+        torch.testing.assert_close(other, found.samples, **near)
+    torch.testing.assert_close(alone.samples[0], found.samples[4], **near)
     assert (found.samples[0] != found.samples[1]).any()
 
 
@@ -74,7 +81,7 @@ def test_a_pass_is_a_keyed_forward_of_the_swapped_model(name):
         module.training = not isinstance(module, _NormBase)
     for index in (0, 4):
         with dk.keyed(5, pass_index=index), torch.no_grad():
-            torch.testing.assert_close(swapped(x.clone()), found.samples[index], **TOLERANCE)
+            torch.testing.assert_close(swapped(x.clone()), found.samples[index], **close(x))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -209,9 +216,9 @@ def test_inputs_may_be_a_dict_a_tuple_or_a_loader():
     found = dk.mc_predict(model, loader, PASSES, **picked)
     assert found.mean.shape == (10, 3)
     assert found.samples.shape == (PASSES, 10, 3)
-    torch.testing.assert_close(found.samples[:, :4], whole.samples[:, :4], **TOLERANCE)  # batch 0 is step 0
+    torch.testing.assert_close(found.samples, whole.samples, **TOLERANCE)
     swapped = dk.swap(copy.deepcopy(model)).train()
-    with dk.keyed(0, step=2, pass_index=3), torch.no_grad():
+    with dk.keyed(0, pass_index=3, rows=(8, 2)), torch.no_grad():
         torch.testing.assert_close(swapped(x[8:])[0], found.samples[3, 8:], **TOLERANCE)
 
 
@@ -234,7 +241,7 @@ def test_sites_that_draw_from_torch_follow_the_seed():
     first = dk.mc_predict(model, x, PASSES, samples=True)
     torch.manual_seed(2)
     assert torch.equal(dk.mc_predict(model, x, PASSES, samples=True).samples, first.samples)
-    assert "torch's own generator" in first.why
+    assert "a generator of its own" in first.why
 
 
 def test_a_compiled_model_is_the_model():

@@ -29,8 +29,8 @@ def chunks(runner, passes=10):
 
 @pytest.mark.parametrize("method", ["auto", "vmap"])
 def test_a_chunk_stays_within_memory(method):
-    model = Counted(1000)  # 4,000 bytes, four times alive
-    runner = Runner(model, method, 3 * 16_000)
+    model = Counted(1000)  # 4,000 bytes, twelve times alive
+    runner = Runner(model, method, 3 * 48_000)
     assert chunks(runner) == [3, 3, 3, 1]
     assert model.calls == 5  # the first chunk was begun with all ten
     assert chunks(runner) == [3, 3, 3, 1]
@@ -59,7 +59,7 @@ def test_one_forward_serves_all_passes():
     trunk.register_forward_hook(lambda *_: counted.append(1))
     model = nn.Sequential(trunk, nn.Dropout(0.5), nn.Linear(4, 2))
     dk.mc_predict(model, torch.ones(3, 4), 100)
-    assert len(counted) == 1 + 1  # and one to find functional calls, which a hook may make
+    assert len(counted) == 1 + 2  # and two to find functional calls and other randomness, which a hook may make
 
 
 def test_autocast_holds_for_every_pass():

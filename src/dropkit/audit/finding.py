@@ -42,7 +42,8 @@ class Finding:
         severity: ``"error"``, ``"warning"`` or ``"note"``.
         fix: what to do here, as a sentence without a full stop.
         evidence: what was measured, by name.
-        subject: what tells this finding from others of the rule in the same module, such as a call's name; part of the fingerprint.
+        subject: what tells this finding from others of the rule in the same module, such as a call's name; part of the
+            fingerprint.
     """
 
     rule: str

@@ -23,8 +23,8 @@ class Rule:
         fix: how to mend it, in a few sentences of Markdown.
         severity: ``"error"`` (results are wrong), ``"warning"`` (probably not meant, or harmful), ``"note"`` (worth a look).
         confidence: ``"high"``, ``"medium"`` or ``"low"``: how often a finding is right.
-        bad: source of a minimal bad model: defines ``build()``, which returns the module, and ``inputs()``, which returns what it
-            is called with (for a static rule: the source that is to be flagged). It is run in tests.
+        bad: source of a minimal bad model: defines ``build()``, which returns the module, and ``inputs()``, which returns what
+            it is called with (for a static rule: the source that is to be flagged). It is run in tests.
         good: the same, mended; must not be flagged.
         references: where the mistake was reported or explained: author, title, year, or a repository's thread.
         check: what finds it in the observation of a model; None for a rule on source code alone.

@@ -42,7 +42,7 @@ def assert_no_findings(model: nn.Module, inputs: Any, *, select: Iterable[str] |
 
     if fail_level not in SEVERITIES:
         raise InputError("a level is note, warning or error", got=fail_level, fix="Name one of these")
-    result = allow(audit(model, inputs, select=select, ignore=ignore))
+    result = allow(audit(model, inputs, select=select, ignore=ignore or ()))
     if baseline is not None:
         result = without_baseline(result, baseline)
     failing = tuple(result.at_least(fail_level))

@@ -70,7 +70,7 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
     model = find_model(target)
     inputs = find_inputs(model, arguments.input, arguments.inputs)
     try:
-        result = audit(model, inputs, select=select, ignore=ignore)
+        result = audit(model, inputs, select=select, ignore=ignore or ())
     except DropkitError:
         raise
     except Exception as error:  # a user's model may raise anything

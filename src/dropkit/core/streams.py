@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,16 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.core.philox import derive_seed
 from dropkit.core.seeds import check_integer, check_seed, draw_seed, seed_tensor
 
+Shard = dict[str, tuple[int, ...]]
+
 UNNAMED = "call"
 """The name of sites that have none."""
+
+ROWS, SAME, FRESH = "rows", "same", "fresh"
+"""How a site's mask in one batch is related to the next batch's, where `keyed` knows the rows. `ROWS`: the mask's first
+dimension is that of the examples, and each batch has its slice of the mask of all. `SAME`: the mask does not belong to the
+examples, as that of a weight, and all batches have the same. `FRESH`: it does in a way that no slice fits, and each batch has
+one of its own."""
 
 
 def stream_number(name: str) -> int:
@@ -36,15 +45,18 @@ def stream_number(name: str) -> int:
 
 
 class _Keyed:
-    """What one keyed context knows: the seed of its pass and how often each name was used."""
+    """What one keyed context knows: the seed of its pass, how often each name was used, and which rows of the data it has."""
 
-    def __init__(self, seed: Tensor, uses: dict[str, int]) -> None:
+    def __init__(self, seed: Tensor, uses: dict[str, int], rows: tuple[int, int] | None = None) -> None:
         self.seed, self.uses = seed, uses
+        self.rows = None if rows is None or rows[0] == 0 else rows
         self.task = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
 
-    def next_stream(self, name: str) -> int:
+    def next_stream(self, name: str, rows: str = SAME) -> int:
         count = self.uses.get(name, 0)
         self.uses[name] = count + 1
+        if rows == FRESH and self.rows is not None:
+            name = f"{name}@{self.rows[0]}"
         return _numbered_stream(name, count)
 
 
@@ -67,7 +79,8 @@ _ever_keyed = False  # all that calls outside `keyed` look at until something is
 _REMEMBERED = 1 << 16  # names before all are forgotten: more than any model has, and no leak if names are made up
 
 
-def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextManager[None]:
+def keyed(seed: int, step: int = 0, *, pass_index: int = 0,
+          rows: tuple[int, int] | None = None) -> AbstractContextManager[None]:
     """Make every mask inside the ``with`` a function of (seed, step, pass, site, index).
 
     No random state is read or advanced. A site is known by its module path once ``dk.swap`` or ``name_streams`` has
@@ -82,9 +95,12 @@ def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextMa
         seed: an integer in [-2^63, 2^64); the run's seed.
         step: an integer in [0, 2^64); usually the optimiser step.
         pass_index: an integer in [0, 2^32); tells several stochastic passes over the same data apart.
+        rows: (begin, count), where the batch is a piece of more data: ``count`` examples from the example ``begin`` on. Each
+            site whose mask has the examples in its first dimension then has its slice of the mask of all the data, so that
+            masks do not depend on how the data is cut into batches or spread over processes. Default: the batch is all.
 
     Raises:
-        InputError: for a seed, step or pass out of range.
+        InputError: for a seed, step, pass or rows out of range.
 
     Example:
         >>> from dropkit.variants.dropout import dropout
@@ -95,17 +111,21 @@ def keyed(seed: int, step: int = 0, *, pass_index: int = 0) -> AbstractContextMa
         ...     again = dropout(x)
         >>> torch.equal(first, again)
         True
+        >>> with keyed(7, step=3, rows=(600, 400)):  # the last 400 of 1000 examples
+        ...     torch.equal(dropout(x[600:]), first[600:])
+        True
     """
     number = derive_seed(check_seed(seed), check_integer(step, "step", 64), check_integer(pass_index, "pass_index", 32))
-    return _activate(_Keyed(seed_tensor(number), {}))
+    return _activate(_Keyed(seed_tensor(number), {}, _check_rows(rows)))
 
 
-def keyed_pass(seed: Tensor) -> AbstractContextManager[None]:
+def keyed_pass(seed: Tensor, rows: tuple[int, int] | None = None) -> AbstractContextManager[None]:
     """Make every mask inside the ``with`` a function of (seed, site, index), as `keyed` does, for a seed derived before.
 
     Args:
         seed: an int64 CPU tensor with no dimensions, as `dropkit.core.philox.derive_seed` makes it of seed, step and pass;
             under ``torch.vmap`` it may be batched, and every entry gets masks of its own.
+        rows: as in `keyed`.
 
     Example:
         >>> from dropkit.variants.dropout import dropout
@@ -116,15 +136,58 @@ def keyed_pass(seed: Tensor) -> AbstractContextManager[None]:
         >>> torch.vmap(one)(torch.arange(5)).shape
         torch.Size([5, 3, 100])
     """
-    return _activate(_Keyed(seed, {}))
+    return _activate(_Keyed(seed, {}, rows))
 
 
-def site_key(name: str | None = None, generator: torch.Generator | None = None) -> tuple[Tensor, int]:
+def rows_of(shape: Sequence[int], generator: torch.Generator | None = None) -> str:
+    """How the next mask of a shape is related to other batches': `ROWS` where its first dimension may be the examples'.
+
+    A mask whose first dimension is a multiple of the batch's size belongs to the examples, one that all of them share, of size
+    1, is the same for all batches, and of another the examples' dimension is not known.
+
+    Args:
+        shape: the mask's.
+        generator: the caller's.
+
+    Example:
+        >>> with keyed(0, rows=(8, 4)):
+        ...     rows_of((4, 3)), rows_of((8, 3)), rows_of((1, 3)), rows_of((3, 4))
+        ('rows', 'rows', 'same', 'fresh')
+    """
+    context = _THREAD.context
+    if context is None or context.rows is None or generator is not None:
+        return SAME
+    first, count = shape[0] if len(shape) else 1, context.rows[1]
+    return ROWS if first % count == 0 and first >= count else SAME if first == 1 else FRESH
+
+
+def shard_of(shape: Sequence[int], rows: str) -> Shard:
+    """Where a mask lies in that of all the data, as the kernels take it: empty where it is not a slice.
+
+    Args:
+        shape: the mask's.
+        rows: what `rows_of` returned.
+
+    Example:
+        >>> with keyed(0, rows=(8, 4)):
+        ...     shard_of((8, 3), ROWS)
+        {'global_shape': (24, 3), 'offsets': (16, 0)}
+    """
+    context = _THREAD.context
+    if rows != ROWS or context is None or context.rows is None:
+        return {}
+    begin, count = context.rows
+    first = begin * (shape[0] // count)
+    return {"global_shape": (first + shape[0], *shape[1:]), "offsets": (first, *(0,) * (len(shape) - 1))}
+
+
+def site_key(name: str | None = None, generator: torch.Generator | None = None, rows: str = SAME) -> tuple[Tensor, int]:
     """The seed and the stream with which a site makes its next mask.
 
     Args:
         name: the site's name; ``None`` for a call without one.
         generator: draw the seed from here, keyed or not.
+        rows: `FRESH` where each batch has a mask of its own (see `keyed`).
 
     Returns:
         The seed, an int64 CPU tensor with no dimensions, and the stream, an integer in [0, 2^60). Outside `keyed` a
@@ -146,7 +209,7 @@ def site_key(name: str | None = None, generator: torch.Generator | None = None) 
         _check_recomputation(name or UNNAMED, context)
     if context is None:
         return draw_seed(), 0
-    return context.seed, context.next_stream(name or UNNAMED)
+    return context.seed, context.next_stream(name or UNNAMED, rows)
 
 
 def is_free(generator: torch.Generator | None = None) -> bool:
@@ -233,10 +296,11 @@ class _Recomputation(AbstractContextManager[None]):
     def __init__(self, context: _Keyed | None) -> None:
         self._seed = None if context is None else context.seed
         self._uses = {} if context is None else dict(context.uses)
+        self._rows = None if context is None else context.rows
 
     def __enter__(self) -> None:
         self._outer = _THREAD.context, _THREAD.recomputes
-        _THREAD.context = None if self._seed is None else _Keyed(self._seed, dict(self._uses))
+        _THREAD.context = None if self._seed is None else _Keyed(self._seed, dict(self._uses), self._rows)
         _THREAD.recomputes = True
 
     def __exit__(self, *exception: object) -> None:
@@ -250,6 +314,17 @@ def _activate(context: _Keyed | None) -> Iterator[None]:
         yield
     finally:
         _THREAD.context = outer
+
+
+def _check_rows(rows: Any) -> tuple[int, int] | None:
+    if rows is None:
+        return None
+    if not isinstance(rows, tuple | list) or len(rows) != 2:
+        raise InputError("rows are (begin, count)", got=rows, fix="Pass the first example's number and the batch's size")
+    begin, count = check_integer(rows[0], "rows' begin", 40), check_integer(rows[1], "rows' count", 31)
+    if count == 0:
+        raise InputError("a batch has at least one row", got=rows, fix="Pass (begin, count) with a count above 0")
+    return begin, count
 
 
 def _numbered_stream(name: str, count: int) -> int:

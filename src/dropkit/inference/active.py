@@ -14,7 +14,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
-from dropkit.inference.probe import Probed, probe
+from dropkit.inference.plain import is_plain
+from dropkit.inference.probe import Probed, probe, unknown_in
 from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.rates import nearest
 from dropkit.surgery.route import routing_of, unroute
@@ -23,6 +24,9 @@ from dropkit.surgery.swap import swap
 from dropkit.variants.multi_sample import MultiSampleDropout
 from dropkit.variants.recurrent_swap import is_variational
 from dropkit.variants.site import StreamSite
+
+UNKNOWN = "random"
+"""The kind of a module that draws random numbers in training and may be no dropout; a glob does not choose it."""
 
 
 @dataclass
@@ -64,7 +68,9 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
     Args:
         twin: the model, which is changed for good.
         inputs: what it is called with, to find functional calls.
-        where: a glob of site names, a kind of sites, or several of them.
+        where: a glob of site names, a kind of sites, or several of them. Modules that draw random numbers in training and are
+            no dropout that dropkit knows act where their kind, `UNKNOWN`, or their own name is given; where neither is and
+            ``where`` is the default, a warning tells of them.
         rates: one rate for all sites that act, or rates by site name or glob.
 
     Raises:
@@ -77,11 +83,16 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
     known = _routed_rates(twin)
     found = {name: _Candidate(module, kind, _rate_of(module)) for name, module in walk(twin)
              if (kind := kind_of(module)) is not None}
-    for call in probe(twin, inputs):
+    plain = is_plain(twin)  # then there are neither calls nor strangers
+    for call in [] if plain else probe(twin, inputs):
         p = known.get((call.module, call.key), call.p)
         found[f"{call.path}:{call.key}"] = _Candidate(call.module, call.kind, p, call)
+    unknown = {} if plain else unknown_in(twin, inputs)
+    found |= {name: _Candidate(module, UNKNOWN, math.nan) for name, module in unknown.items() if name not in found}
     chosen = _chosen(found, where)
-    _set_rates(found, _resolved(rates, chosen))
+    if where == "*":  # who names the sites has thought of them
+        _warn_of_unknown([name for name, site in found.items() if site.kind == UNKNOWN])
+    _set_rates(found, _resolved(rates, [name for name in chosen if found[name].kind != UNKNOWN]))
     swapped = _on_our_masks(twin)
     active = Active(twin.eval(), calls={(site.module, site.call.key): None for site in found.values() if site.call is not None})
     for name in chosen:
@@ -91,9 +102,17 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
         raise InputError("at least one site acts", got=phrase(_described(found, chosen)),
                          fix="Give it a rate, as in rates=0.1, or put dropout into the model and train it so")
     for _, module in walk(twin):
-        if type(module).forward is nn.TransformerEncoderLayer.forward:
+        if isinstance(module, nn.TransformerEncoderLayer) and type(module).forward is nn.TransformerEncoderLayer.forward:
             module.training = True  # else it takes a fused path that leaves dropout out; it asks for the mode nowhere else
     return active
+
+
+def _warn_of_unknown(names: list[str]) -> None:
+    if names:
+        shown = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+        warnings.warn(f"the model draws random numbers in training in a way that dropkit does not know, at {shown}. These do "
+                      f'not act. If they are dropout, such as another library\'s, pass where=["*", "{UNKNOWN}"]; if not, pass '
+                      'where=["*"]', UserWarning, stacklevel=4)
 
 
 def _routed_rates(model: nn.Module) -> dict[tuple[nn.Module, str], float]:
@@ -119,7 +138,8 @@ def _chosen(found: Mapping[str, _Candidate], where: Any) -> list[str]:
             raise InputError("where is a glob of site names, a kind of sites, or a sequence of them", got=where,
                              fix='Pass a str such as "encoder.*" or "attention"')
         kind = pattern.removeprefix("kind:")
-        names = {name for name, site in found.items() if fnmatchcase(name, pattern) or site.kind == kind}
+        names = {name for name, site in found.items() if site.kind == kind or name == pattern
+                 or (site.kind != UNKNOWN and fnmatchcase(name, pattern))}
         if not names and pattern != "*":
             raise InputError("where matches a site", got=pattern, fix=nearest(pattern, found))
         chosen |= names

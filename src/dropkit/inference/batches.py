@@ -37,6 +37,24 @@ def batches(inputs: Any) -> Iterator[Any]:
                          fix="Wrap a single argument of another type in a tuple")
 
 
+def rows_in(batch: Any) -> int | None:
+    """How many examples a batch has, or None where that cannot be told: where its tensors differ in their first dimension.
+
+    Args:
+        batch: as `dropkit.surgery.calls.call_model` takes it.
+
+    Example:
+        >>> import torch
+        >>> rows_in((torch.ones(4, 2), torch.ones(4))), rows_in((torch.ones(4, 2), torch.ones(2, 9)))
+        (4, None)
+    """
+    values = list(batch.values()) if isinstance(batch, Mapping) else list(batch) if type(batch) in (tuple, list) else [batch]
+    if any(not isinstance(x, Tensor | bool | int | float | str | None) for x in values):
+        return None
+    sizes = {x.shape[0] if x.dim() else 0 for x in values if isinstance(x, Tensor)}
+    return sizes.pop() or None if len(sizes) == 1 else None
+
+
 def shown(inputs: Any, progress: bool) -> Iterator[Any]:
     """Batches with a bar on the standard error stream while they are worked off.
 

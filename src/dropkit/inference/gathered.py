@@ -9,6 +9,8 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.inference.outputs import Picker
 from dropkit.inference.statistics import Classes, Moments
 
+_PIECE = 1 << 18  # numbers whose statistics are taken at once
+
 
 class Gathered:
     """The statistics of one batch.
@@ -42,7 +44,10 @@ class Gathered:
         self.varies = self.varies or not torch.equal(chunk, self._first.expand_as(chunk))
         if self._kept is not None:
             self._kept.append(chunk.clone())
-        (self._classes if self.task == "classification" else self._moments).add(chunk)
+        statistics = self._classes if self.task == "classification" else self._moments
+        size = max(1, _PIECE // max(1, chunk[0].numel()))
+        for piece in torch.split(chunk, size):  # float64 takes twice the memory, several times
+            statistics.add(piece)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the statistics by the names of `MCPrediction`, in the output's precision and in float32 at least."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 is_batched: Callable[[Tensor], bool] = torch._C._functorch.is_batchedtensor
+_HOOK = -1  # torch numbers its own from 0
 _inside: Callable[[Tensor], Tensor] = torch._C._functorch.get_unwrapped
 
 
@@ -33,29 +34,43 @@ class Meter:
         self._enough, self._passes = enough, 1
 
     @contextmanager
-    def on(self, model: nn.Module, passes: int) -> Iterator[None]:
+    def on(self, model: nn.Module, passes: int, acting: Collection[nn.Module] = ()) -> Iterator[None]:
         """Measure the forwards of a model's modules inside the ``with``.
 
         Args:
             model: whose modules are measured.
             passes: how many run at once.
+            acting: modules whose output will differ from pass to pass and be as large as their input, which tells beforehand.
         """
         self._passes = passes
-        with ExitStack() as undo:
-            for module in model.modules():
-                if not isinstance(module, torch.jit.ScriptModule):
-                    undo.callback(module.register_forward_hook(self._measure).remove)
+        modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+        for module in modules:  # without handles, which cost more than the forward of a small module
+            module._forward_hooks[_HOOK] = self._measure
+            if module in acting:
+                module._forward_pre_hooks[_HOOK] = self._foresee
+        try:
             yield
+        finally:
+            for module in modules:
+                del module._forward_hooks[_HOOK]
+                module._forward_pre_hooks.pop(_HOOK, None)
 
     def _measure(self, module: nn.Module, inputs: Any, output: Any) -> None:
         for x in output if isinstance(output, tuple | list) else (output,):
             if isinstance(x, Tensor) and is_batched(x):
                 self._take(x)
 
+    def _foresee(self, module: nn.Module, inputs: Any) -> None:
+        for x in inputs[:1]:
+            if isinstance(x, Tensor) and not is_batched(x):
+                self._know(x.numel() * x.element_size())
+
     def _take(self, x: Tensor) -> None:
         while is_batched(x):
             x = _inside(x)
-        size = x.numel() * x.element_size() // self._passes
+        self._know(x.numel() * x.element_size() // self._passes)
+
+    def _know(self, size: int) -> None:
         if size > self.largest:
             self.largest = size
             self._enough(size)

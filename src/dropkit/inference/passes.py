@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -39,7 +40,8 @@ def pass_indices(passes: Any) -> tuple[int, ...]:
     return found
 
 
-def pass_seeds(seed: int, step: int, indices: Iterable[int]) -> Tensor:
+@functools.lru_cache(maxsize=4)
+def pass_seeds(seed: int, step: int, indices: tuple[int, ...]) -> Tensor:
     """The seeds with which ``dk.keyed(seed, step, pass_index=k)`` makes its masks, one a pass.
 
     Args:
@@ -48,7 +50,7 @@ def pass_seeds(seed: int, step: int, indices: Iterable[int]) -> Tensor:
         indices: the passes.
 
     Returns:
-        An int64 CPU tensor with one dimension.
+        An int64 CPU tensor with one dimension, not to be written into.
 
     Example:
         >>> pass_seeds(0, 0, (0, 1)).shape

@@ -13,7 +13,7 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer, check_seed
 from dropkit.inference.acting import Acting
 from dropkit.inference.active import Active, prepare
-from dropkit.inference.batches import shown
+from dropkit.inference.batches import rows_in, shown
 from dropkit.inference.gathered import Gathered
 from dropkit.inference.outputs import Picker
 from dropkit.inference.passes import pass_indices, pass_seeds
@@ -21,8 +21,9 @@ from dropkit.inference.result import MCPrediction, joined
 from dropkit.inference.run import METHODS, Runner
 from dropkit.inference.single import Pass, SharedPass
 from dropkit.inference.twin import check_readable, twin_of
-from dropkit.surgery.calls import call_model, undisturbed
+from dropkit.surgery.calls import call_model, unmoved
 from dropkit.surgery.modules import walk
+from dropkit.surgery.watch import is_watched
 
 _MEMORY = 1 << 26
 _TASKS = ("auto", "classification", "regression", None)
@@ -41,9 +42,10 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     also where the code turns them off in evaluation or a fused path of torch would skip them. Everything else, such as batch
     normalisation, stays in evaluation mode.
 
-    Pass k of batch i has the masks of ``dk.keyed(seed, step=i, pass_index=k)`` on a model that ``dk.swap`` has swapped,
-    whatever the method, the memory and the number of threads; a single tensor is batch 0. With ``torch.vmap`` the part of
-    the model before the first site that acts runs once for all passes that fit into memory.
+    Pass k of a batch of n examples, of which b precede it, has the masks of ``dk.keyed(seed, pass_index=k, rows=(b, n))`` on a
+    model that ``dk.swap`` has swapped, whatever the method, the memory and the number of threads. So the size of the batches
+    does not matter either, where the examples are the first dimension of a site's mask. With ``torch.vmap`` the part of the
+    model before the first site that acts runs once for all passes that fit into memory.
 
     Args:
         model: any module.
@@ -86,18 +88,22 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     for _ in walk(model):  # refuses what is no module
         break
     check_readable(model)
-    parts, active, varies, picker = list[dict[str, Tensor]](), None, False, Picker(outputs)
+    if is_watched(model):
+        raise InputError("a model whose dropout is made to act is not disabled", got=phrase("mc_predict inside dk.disabled"),
+                         fix="Call mc_predict outside the with block")
+    parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
     with ExitStack() as undo:
-        undo.enter_context(undisturbed(model))
+        undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
                 active = prepare(twin_of(model), batch, where, rates)
-                runner = Runner(active.model, method, memory)
+                runner = Runner(active.model, method, memory, active.modules)
                 if active.watched:
                     undo.enter_context(Acting(active))
-            gathered = Gathered(task, class_dim, samples, picker)
-            for chunk in runner.run(_pass_of(active.model, batch, picker, share_mask),
-                                    pass_seeds(number, 0 if share_mask else step, indices)):
+            gathered, count = Gathered(task, class_dim, samples, picker), rows_in(batch)
+            one = _pass_of(active.model, batch, picker, None if share_mask or count is None else (begin, count), share_mask)
+            begin += count or 0
+            for chunk in runner.run(one, pass_seeds(number, step if count is None and not share_mask else 0, indices)):
                 gathered.add(chunk)
             parts.append(gathered.tensors())
             task, varies = gathered.task, varies or gathered.varies
@@ -117,8 +123,11 @@ def _check_choices(method: Any, task: Any) -> None:
                          fix='Pass "classification" where the output holds logits')
 
 
-def _pass_of(model: nn.Module, inputs: Any, picker: Picker, share_mask: bool) -> Pass:
-    return (SharedPass if share_mask else Pass)(lambda given: picker(call_model(model, given)), inputs)
+def _pass_of(model: nn.Module, inputs: Any, picker: Picker, rows: tuple[int, int] | None, share_mask: bool) -> Pass:
+    def call(given: Any) -> Tensor:
+        return picker(call_model(model, given))
+
+    return SharedPass(call, inputs) if share_mask else Pass(call, inputs, rows)
 
 
 def _constant(active: Active) -> InputError:

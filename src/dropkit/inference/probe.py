@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.batches import rows_in
+from dropkit.inference.plain import is_plain
+from dropkit.inference.strangers import strangers
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
 from dropkit.surgery.watch import Frame, Notice, Watch
-
-_OURS = ("torch.nn.", "dropkit.variants.", "builtins.")
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Probed:
 def probe(model: nn.Module, inputs: Any) -> list[Probed]:
     """The functional calls of dropout in a model's forward, outside modules that are sites themselves.
 
-    Models that consist of torch's and dropkit's modules make none, and are not run. Others run once in training mode, their
+    Models whose code shows that they make none are not run (see `makes_no_calls`). Others run once in training mode, their
     batch normalisation excepted, and once in evaluation mode, on one example where the inputs show how to take one.
 
     Args:
@@ -62,7 +63,7 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
         >>> [(call.key, call.p, call.in_evaluation) for call in probe(Head(), torch.ones(3))]
         [('dropout', 0.2, True), ('dropout#1', 0.3, False)]
     """
-    if all(_makes_no_calls(module) for module in model.modules()):
+    if is_plain(model):
         return []
     found = _Found()
     few = _one_example(inputs)
@@ -78,6 +79,23 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
         raise InputError("a model runs on the inputs that it is given", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Pass inputs as a tensor, a tuple of arguments, or a dict of keyword arguments") from error
     return list(found.calls.values())
+
+
+def unknown_in(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
+    """Modules that draw random numbers in training, of kinds that dropkit does not know; see `strangers`.
+
+    Args:
+        model: any module; put back afterwards. One of torch's and dropkit's modules alone is not run.
+        inputs: as in `dropkit.surgery.calls.call_model`.
+
+    Example:
+        >>> unknown_in(nn.Sequential(nn.Dropout(0.5)), torch.ones(2))
+        {}
+    """
+    if is_plain(model):
+        return {}
+    few = _one_example(inputs)
+    return strangers(model, inputs if few is None else few)
 
 
 class _Found:
@@ -103,11 +121,6 @@ class _Found:
         self.calls.setdefault((frame.module, key), Probed(frame.path, frame.module, key, call.rule.kind, float(p)))
 
 
-def _makes_no_calls(module: nn.Module) -> bool:
-    written = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    return not written and all(f"{base.__module__}.".startswith(_OURS) for base in type(module).__mro__)
-
-
 def _run(model: nn.Module, training: bool, notice: Notice, few: Any, inputs: Any) -> Exception | None:
     """Run a model on few examples, or on all where few do not do; the error of the latter."""
     for given in ([inputs] if few is None else [few, inputs]):
@@ -126,11 +139,7 @@ def _run(model: nn.Module, training: bool, notice: Notice, few: Any, inputs: Any
 
 def _one_example(inputs: Any) -> Any:
     """The first example of a batch, or None where it cannot be told how many there are."""
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else (
-        list(inputs) if type(inputs) in (tuple, list) else [inputs])
-    tensors = [x for x in values if isinstance(x, Tensor)]
-    sizes = {x.shape[0] if x.dim() else 0 for x in tensors}
-    if len(sizes) != 1 or max(sizes) < 2 or any(not isinstance(x, Tensor | bool | int | float | str | None) for x in values):
+    if (rows_in(inputs) or 0) < 2:
         return None
     if isinstance(inputs, Mapping):
         return {key: x[:1] if isinstance(x, Tensor) else x for key, x in inputs.items()}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.inference.meter import Meter
+from dropkit.inference.overwrite import overwriting
 from dropkit.inference.prefix import Prefix
 from dropkit.inference.single import Pass, differ, random_states
 
 METHODS = ("auto", "vmap", "loop")
-_ALIVE = 4  # tensors of the largest one's size that live at once, about: input, output, and the rows of a mask being stacked
-_CACHE = 1 << 23  # bytes that the first chunk may take
+_ALIVE = 12  # tensors of the size of the largest that a module returns which live at once, at most: attention's are the most
+_CACHE = 1 << 21  # bytes that the largest tensor of the first chunk may take
 _LARGE = 1 << 19  # bytes; from here on calls in turn are as fast or faster, by `benchmarks/bench_mc.py`
 
 
@@ -33,6 +34,7 @@ class Runner:
         model: whose passes are run.
         method: ``"auto"``, ``"vmap"`` or ``"loop"``; auto turns to the loop where vmap raises, and where it would be slower.
         memory: bytes that the tensors of a chunk may take, about.
+        acting: the modules that act.
 
     Example:
         >>> runner = Runner(nn.ReLU(), "auto", 1 << 20)
@@ -40,10 +42,10 @@ class Runner:
         ([3], 'vmap')
     """
 
-    def __init__(self, model: nn.Module, method: str, memory: int) -> None:
+    def __init__(self, model: nn.Module, method: str, memory: int, acting: Iterable[nn.Module] = ()) -> None:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
-        self.model, self._asked, self._memory = model, method, memory
-        self._limit, self._now = min(memory, _CACHE) if method == "auto" else memory, 0
+        self.model, self._asked, self._memory, self._acting = model, method, memory, set(acting)
+        self._limit, self._now = min(memory // _ALIVE, _CACHE) if method == "auto" else memory // _ALIVE, 0
         self._decided = False
         self._meter = Meter(self._check)
         if self.method == "vmap" and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
@@ -68,7 +70,7 @@ class Runner:
                 if self._meter.largest >= _LARGE:  # known already: in turn from the first pass on
                     self._decide()
             except Exception as error:
-                self._turn(f"vmap raised {type(error).__name__}: {_first_line(error)}", error)
+                self._turn(_reason(error), error)
             else:
                 at += len(part)
                 self._decide()
@@ -80,17 +82,17 @@ class Runner:
             yield from (one.alone(seed)[None] for seed in seeds)
             return
         prefix = Prefix(self.model, self._memory, one.has_drawn)
-        with prefix.on():
+        with overwriting(self.model, self._acting), prefix.on():
             for seed in seeds:
                 yield one.alone(seed)[None]
                 prefix.next_pass()
 
     def _at_once(self, one: Pass, part: Tensor) -> Tensor:
         self._now, before = len(part), random_states()
-        with self._meter.on(self.model, len(part)), torch.random.fork_rng(devices=[]):
+        with self._meter.on(self.model, len(part), self._acting), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
             if any(map(differ, before, random_states())):  # vmap refuses what draws, but does not see into fused layers
-                raise RuntimeError("something in the model draws from torch's own generator, once for all passes")
+                raise RuntimeError("something in the model draws from a generator of its own, once for all passes")
         return chunk
 
     def _check(self, largest: int) -> None:
@@ -98,13 +100,13 @@ class Runner:
             raise _TooMany
 
     def _fitting(self) -> int:
-        return max(1, self._limit // (_ALIVE * max(1, self._meter.largest)))
+        return max(1, self._limit // max(1, self._meter.largest))
 
     def _decide(self) -> None:
         """Large tensors leave the cache when many passes run at once, and cost more than calls in turn."""
         if self._asked != "auto" or self._decided:
             return
-        self._decided, self._limit = True, self._memory
+        self._decided, self._limit = True, self._memory // _ALIVE
         if self._meter.largest >= _LARGE:
             self.method, self.why = "loop", "the tensors after the first site that acts are large"
 
@@ -115,5 +117,13 @@ class Runner:
         self.method, self.why = "loop", why
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _reason(error: Exception) -> str:
+    """Why vmap could not run a model, in words where they are known."""
+    said = str(error).strip()
+    if "random operation" in said or "generator of its own" in said:
+        return "something in the model draws from a generator of its own"
+    if any(word in said for word in ("data-dependent control flow", ".item()", ".tolist()", "is_nonzero")):
+        return "what the forward does depends on values that differ from pass to pass"
+    if "batching rule" in said or "Batching rule" in said:
+        return f"vmap cannot run an operation of the model: {said.splitlines()[0]}"
+    return f"vmap raised {type(error).__name__}: {said.splitlines()[0] if said else 'no message'}"

@@ -40,7 +40,7 @@ def nll(probabilities: Any, y: Any) -> float:
         >>> round(nll([[0.5, 0.5], [0.25, 0.75]], [0, 1]), 4)
         0.4904
     """
-    p, labels = _check_classes(probabilities, y)
+    p, labels = check_classes(probabilities, y)
     return float(-p.gather(1, labels[:, None]).log().mean())
 
 
@@ -61,7 +61,7 @@ def brier(probabilities: Any, y: Any) -> float:
     References:
         Brier: "Verification of forecasts expressed in terms of probability", Monthly Weather Review, 1950.
     """
-    p, labels = _check_classes(probabilities, y)
+    p, labels = check_classes(probabilities, y)
     return float((p - torch.nn.functional.one_hot(labels, p.shape[1])).square().sum(1).mean())
 
 
@@ -88,7 +88,7 @@ def calibration_error(probabilities: Any, y: Any, bins: int = 15, *, kind: str =
         Naeini, Cooper, Hauskrecht: "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015. Nixon et al.:
         "Measuring calibration in deep learning", 2019. Kull et al.: "Beyond temperature scaling", NeurIPS 2019.
     """
-    p, labels = _check_classes(probabilities, y)
+    p, labels = check_classes(probabilities, y)
     if kind not in ("top", "adaptive", "classwise") or norm not in ("l1", "l2", "max"):
         raise InputError('kind is "top", "adaptive" or "classwise" and norm "l1", "l2" or "max"', got=(kind, norm),
                          fix="Pass one of these")
@@ -287,7 +287,16 @@ def _check_two(inside: Any, outside: Any) -> tuple[Tensor, Tensor]:
     return torch.cat((known, others)), torch.cat((torch.zeros(len(known)), torch.ones(len(others)))).long()
 
 
-def _check_classes(probabilities: Any, y: Any) -> tuple[Tensor, Tensor]:
+def check_classes(probabilities: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Class probabilities in float64 and labels, on the CPU.
+
+    Args:
+        probabilities: (N, K), rows that sum to 1.
+        y: (N,) labels, whole numbers in [0, K).
+
+    Raises:
+        InputError: a shape, a type, a label or a row's sum is out of range, or there are no examples.
+    """
     p, labels = _tensor(probabilities, "probabilities"), torch.as_tensor(y).detach().cpu()
     if p.dim() != 2 or p.shape[1] < 2 or len(p) == 0:
         raise InputError("probabilities are (N, K) with N >= 1 rows and K >= 2 classes", got=phrase(f"shape {tuple(p.shape)}"),

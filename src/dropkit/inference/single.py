@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ class Pass:
     Args:
         call: calls the model on inputs and picks what counts.
         inputs: a batch.
+        rows: which examples of all these are, as in `dropkit.keyed`.
 
     Example:
         >>> from dropkit.variants.dropout import dropout
@@ -30,9 +33,10 @@ class Pass:
     by_example = False
     """Whether the model is called for one example after the other."""
 
-    def __init__(self, call: Callable[[Any], Tensor], inputs: Any) -> None:
+    def __init__(self, call: Callable[[Any], Tensor], inputs: Any, rows: tuple[int, int] | None = None) -> None:
+        self._rows = rows
         self._call, self._inputs = call, dict(inputs) if isinstance(inputs, Mapping) else inputs
-        self._begun: list[Tensor] = []
+        self._begun: list[Any] = []
 
     def __call__(self, seed: Tensor) -> Tensor:
         """Run it.
@@ -40,22 +44,26 @@ class Pass:
         Args:
             seed: of the pass; under ``torch.vmap`` batched.
         """
-        with keyed_pass(seed):
+        with keyed_pass(seed, self._rows):
             return self._call(pytree.tree_map_only(Tensor, torch.clone, self._inputs))
 
     def alone(self, seed: Tensor) -> Tensor:
-        """Run it and let what draws from torch's own generator follow the seed, too.
+        """Run it and let what draws from the generators of torch, numpy and Python follow the seed, too.
 
         Args:
             seed: of the pass.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+        number = int(seed) ^ (self._rows[0] << 20 if self._rows else 0)
+        before = torch.get_rng_state()
+        try:
+            _seed(number)
             self._begun = random_states()
             return self(seed)
+        finally:
+            torch.set_rng_state(before)
 
     def has_drawn(self) -> bool:
-        """Tell whether something was drawn from torch's own generator since the pass began."""
+        """Tell whether something was drawn from another generator than dropkit's since the pass began."""
         return any(map(differ, self._begun, random_states()))
 
 
@@ -104,15 +112,27 @@ class SharedPass(Pass):
         return self._call(pytree.tree_unflatten(filled, self._spec))[0]
 
 
-def random_states() -> list[Tensor]:
-    """The states of torch's own generators."""
-    states = [torch.get_rng_state()]
+def _seed(number: int) -> None:
+    """Seed all generators; torch's as ``torch.manual_seed`` does, whose search for devices takes too long."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)
+    random.seed(number)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(number % (1 << 32))
+
+
+def random_states() -> list[Any]:
+    """The states of the generators of torch, Python and numpy."""
+    states: list[Any] = [torch.get_rng_state(), random.getstate()]
+    if "numpy" in sys.modules:
+        states.append(sys.modules["numpy"].random.get_state())
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states += torch.cuda.get_rng_state_all()
     return states
 
 
-def differ(one: Tensor, other: Tensor) -> bool:
+def differ(one: Any, other: Any) -> bool:
     """Tell whether two states differ.
 
     Args:
@@ -123,4 +143,8 @@ def differ(one: Tensor, other: Tensor) -> bool:
         >>> differ(torch.ones(2), torch.ones(2))
         False
     """
-    return not torch.equal(one, other)
+    if isinstance(one, Tensor):
+        return not torch.equal(one, other)
+    if isinstance(one[1], tuple):  # Python's
+        return bool(one != other)
+    return bool(one[2:] != other[2:] or (one[1] != other[1]).any())  # numpy's

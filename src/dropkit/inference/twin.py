@@ -37,9 +37,9 @@ def twin_of(model: nn.Module) -> nn.Module:
     inner = unwrap(model)
     _check_own(inner)
     try:
-        memo: dict[int, Any] = {id(x): x for x in _shared(inner)}
-        for module in reversed(list(inner.modules())):  # children first
-            _copy_plain(module, memo)
+        memo: dict[int, Any] = {id(x): x for x in inner.parameters()}
+        rest = [module for module in reversed(list(inner.modules())) if not _copy_plain(module, memo)]  # children first
+        memo.update((id(x), x) for x in _shared(rest))
         return copy.deepcopy(inner, memo)
     except Exception as error:
         raise InputError("a model that is run many times beside itself can be copied",
@@ -74,10 +74,10 @@ def _check_own(model: nn.Module) -> None:
                              fix="Write it as a method, or assign types.MethodType(function, module)")
 
 
-def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
-    """Copy a module of torch's whose attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
+def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
+    """Copy a module of torch's if its attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
     if not type(module).__module__.startswith("torch.nn.modules."):
-        return
+        return False
     copied: dict[str, Any] = {}
     for name, value in vars(module).items():
         if name == "_compiled_call_impl":  # of module.compile(); it runs the original
@@ -85,15 +85,16 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> None:
         if name in _REGISTERED:
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
-                return
+                return False
         elif type(value) in _ATOMS or (type(value) is tuple and all(type(x) in _ATOMS for x in value)):
             copied[name] = value
         elif type(value) in (dict, OrderedDict, set) and not value:
             copied[name] = type(value)()
         else:
-            return
+            return False
     twin = memo[id(module)] = type(module).__new__(type(module))
     vars(twin).update(copied)
+    return True
 
 
 def _copied(x: Any, memo: dict[int, Any]) -> Any:
@@ -105,14 +106,14 @@ def _copied(x: Any, memo: dict[int, Any]) -> Any:
     return memo[id(x)]
 
 
-def _shared(model: nn.Module) -> list[Tensor]:
-    """Parameters, and attributes that lie in a graph of derivatives, such as the weight of ``nn.utils.weight_norm``."""
+def _shared(modules: list[nn.Module]) -> list[Tensor]:
+    """Attributes that lie in a graph of derivatives, such as the weight of ``nn.utils.weight_norm``."""
     plain: list[Any] = []
-    for module in model.modules():
+    for module in modules:
         held = [value for name, value in vars(module).items()
                 if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in _REGISTERED)]
         plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf] if held else []
-    return [*model.parameters(), *plain]
+    return plain
 
 
 def _draws(module: Any) -> bool:

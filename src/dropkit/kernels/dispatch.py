@@ -92,19 +92,20 @@ def apply_mask(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int],
     return reference.apply_mask(x, seed, rate, mask_shape, stream, scaling, global_shape=global_shape, offsets=offsets)
 
 
-def apply_mask_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int) -> Tensor:
-    """Drop elements of x in its own memory and return it; arguments as `apply_mask`'s.
+def apply_mask_inplace(x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, scaling: int,
+                       **shard: Sequence[int]) -> Tensor:
+    """Drop elements of x in its own memory and return it; arguments, a shard's included, as `apply_mask`'s.
 
     Where x takes part in differentiation, or shares memory with itself, the result is made beside it and copied back.
     """
     alone = is_eager(x) and not (x.requires_grad and torch.is_grad_enabled())
     if alone and _is_native(x) and 0 not in x.stride():
-        return native.apply_inplace(x, seed, rate, mask_shape, stream, scaling)
-    return x.copy_(apply_mask(x, seed, rate, mask_shape, stream, scaling))
+        return native.apply_inplace(x, seed, rate, mask_shape, stream, scaling, **shard)
+    return x.copy_(apply_mask(x, seed, rate, mask_shape, stream, scaling, **shard))
 
 
 def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int,
-               scaling: int) -> Tensor:
+               scaling: int, **shard: Sequence[int]) -> Tensor:
     """Return ``residual + apply_mask(x, ...)``; the native kernel does it in one pass, rounding low precision once.
 
     Args:
@@ -115,15 +116,16 @@ def add_masked(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_sha
         mask_shape: as in `apply_mask`.
         stream: as in `apply_mask`.
         scaling: as in `apply_mask`.
+        shard: ``global_shape`` and ``offsets`` as in `apply_mask`; with them it takes two passes.
     """
-    if _is_native(x):
+    if _is_native(x) and not shard:
         return native.apply_add(residual, x, seed, rate, mask_shape, stream, scaling)
     wide = torch.promote_types(x.dtype, torch.float32)  # rounds once, as the native kernel does
-    return (residual.to(wide) + reference.apply_mask(x.to(wide), seed, rate, mask_shape, stream, scaling)).to(x.dtype)
+    return (residual.to(wide) + apply_mask(x.to(wide), seed, rate, mask_shape, stream, scaling, **shard)).to(x.dtype)
 
 
-def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0, *,
-              device: torch.device | str = "cpu") -> Tensor:
+def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0, *, device: torch.device | str = "cpu",
+              **shard: Sequence[int]) -> Tensor:
     """Where a mask keeps, for variants that do more with it than zeroing: true with probability 1 - rate.
 
     Args:
@@ -132,6 +134,7 @@ def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0,
         rate: as in `apply_mask`.
         stream: as in `apply_mask`.
         device: where the mask is wanted.
+        shard: ``global_shape`` and ``offsets`` as in `apply_mask`.
 
     Shape:
         Output: ``shape``, bool.
@@ -142,12 +145,13 @@ def keep_mask(shape: Sequence[int], seed: Tensor, rate: Tensor, stream: int = 0,
     """
     place = torch.device(device)
     if _HAS_NATIVE and place.type == "cpu":
-        return native.keep_mask(seed, rate, shape, stream)
+        return native.keep_mask(seed, rate, shape, stream, **shard)
     _why()
-    return reference.keep_mask(shape, seed, rate, stream, device=place)
+    return reference.keep_mask(shape, seed, rate, stream, device=place, **shard)
 
 
-def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, device: torch.device | str = "cpu") -> Tensor:
+def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, device: torch.device | str = "cpu",
+          **shard: Sequence[int]) -> Tensor:
     """Noise by the mask contract: a function of (seed, stream, index) as masks are.
 
     Args:
@@ -156,6 +160,7 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
         law: ``"uniform"`` on (0, 1), the end points excluded, or ``"normal"`` with mean 0 and variance 1.
         stream: as in `apply_mask`.
         device: where the noise is wanted.
+        shard: ``global_shape`` and ``offsets`` as in `apply_mask`.
 
     Shape:
         Output: ``shape``, float32 whatever the data's type.
@@ -166,12 +171,13 @@ def noise(shape: Sequence[int], seed: Tensor, law: str, stream: int = 0, *, devi
     """
     place = torch.device(device)
     if _HAS_NATIVE and place.type == "cpu":
-        return native.noise(seed, shape, stream, noises.law_number(law))
+        return native.noise(seed, shape, stream, noises.law_number(law), **shard)
     _why()
-    return noises.noise(shape, seed, law, stream, device=place)
+    return noises.noise(shape, seed, law, stream, device=place, **shard)
 
 
-def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0) -> Tensor:
+def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], stream: int = 0,
+                **shard: Sequence[int]) -> Tensor:
     """Multiply by noise around 1: ``x * (1 + strength * e)``.
 
     e is standard normal for the law ``"normal"`` and uniform on (-1, 1) for ``"uniform"``, one value for each entry of the
@@ -185,6 +191,7 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
         law: ``"normal"`` or ``"uniform"``.
         mask_shape: x's shape with size 1 where the noise is shared.
         stream: as in `apply_mask`.
+        shard: ``global_shape`` and ``offsets`` as in `apply_mask`.
 
     Raises:
         InputError: for another law, or a strength that asks for a gradient.
@@ -201,9 +208,9 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
         raise InputError("apply_noise takes no derivative in strength", got="a strength that requires a gradient",
                          fix="Detach it, or multiply by noise(...) yourself")
     if _is_native(x):
-        return native.apply_noise(x, seed, strength, noises.law_number(law), mask_shape, stream)
+        return native.apply_noise(x, seed, strength, noises.law_number(law), mask_shape, stream, **shard)
     _why()
-    return noises.apply_noise(x, seed, strength, law, mask_shape, stream)
+    return noises.apply_noise(x, seed, strength, law, mask_shape, stream, **shard)
 
 
 def can_draw(x: Tensor) -> bool:

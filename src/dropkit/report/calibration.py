@@ -39,16 +39,28 @@ def reliability(result: StudyResult, arm: str) -> Any:
     Returns:
         A plotly figure of three traces: the diagonal, the accuracies, the shares of predictions.
     """
-    index = [other.name for other in result.arms].index(arm)
-    bins = pooled(result.of_arm(arm))
+    return diagram(pooled(result.of_arm(arm)), [other.name for other in result.arms].index(arm))
+
+
+def diagram(bins: list[Bin], index: int = 0, **layout: Any) -> Any:
+    """Draw accuracy against confidence over a histogram of the confidences.
+
+    Args:
+        bins: of rising confidence.
+        index: of the colour and the marker.
+        layout: entries that add to the figure's layout or replace its own.
+
+    Returns:
+        A plotly figure of three traces: the diagonal, the accuracies, the shares of predictions.
+    """
     filled = [bar for bar in bins if bar.count and bar.confidence is not None and bar.accuracy is not None]
     total = sum(bar.count for bar in bins) or 1
     traces = [_diagonal(), _accuracies(filled, index), _shares(bins, index, total)]
     square = {"tickvals": [0, 0.5, 1], "tickformat": ".0%"}
-    return figure(traces, look.layout(
-        350, xaxis=look.axis("confidence", **square, range=[-0.02, 1.02], anchor="y2"),
-        yaxis=look.axis("accuracy", **square, range=[-0.02, 1.04], domain=[0.28, 1]),
-        yaxis2=look.axis("share", domain=[0, 0.2], tickformat=".0%", nticks=3, rangemode="tozero")))
+    return figure(traces, look.layout(350, **{
+        "xaxis": look.axis("confidence", **square, range=[-0.02, 1.02], anchor="y2"),
+        "yaxis": look.axis("accuracy", **square, range=[-0.02, 1.04], domain=[0.28, 1]),
+        "yaxis2": look.axis("share", domain=[0, 0.2], tickformat=".0%", nticks=3, rangemode="tozero"), **layout}))
 
 
 def _pool(low: float, high: float, bars: list[Bin]) -> Bin:

@@ -99,7 +99,7 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
     parts = {part: (_array(x), _array(y)) for part, (x, y) in raw.parts.items()}
     _check_lengths(parts)
     found = task or ("regression" if any(y.dtype.kind == "f" for _, y in parts.values()) else "classification")
-    features = {part: _features(x, part, raw) for part, (x, _) in parts.items()}
+    features = {part: features_of(x, part, raw) for part, (x, _) in parts.items()}
     targets, classes = _targets({part: y for part, (_, y) in parts.items()}, found, raw.classes)
     tensors = {f"{letter}_{part}": held.get(part) for part in PARTS for letter, held in (("x", features), ("y", targets))}
     return Data(**tensors, task=found, classes=classes, name=raw.name, digest=_digest(tensors))  # type: ignore[arg-type]
@@ -161,17 +161,17 @@ def standardise(partition: Partition, task: str) -> Partition:
         >>> abs(float(part.y_train.mean())) < 1e-6, part.y_mean.shape
         (True, torch.Size([1]))
     """
-    scaled = partition
+    found = partition
     if partition.x_train.is_floating_point():
-        mean, std = _moments(partition.x_train)
-        scaled = replace(scaled, x_train=_scale(partition.x_train, mean, std), x_val=_scale(partition.x_val, mean, std),
-                         x_test=_scale(partition.x_test, mean, std))
+        mean, std = moments(partition.x_train)
+        found = replace(found, x_train=scaled(partition.x_train, mean, std), x_val=scaled(partition.x_val, mean, std),
+                         x_test=scaled(partition.x_test, mean, std))
     if task == "regression":
-        mean, std = _moments(partition.y_train)
-        scaled = replace(
-            scaled, y_train=_scale(partition.y_train, mean, std), y_val=_scale(partition.y_val, mean, std, constant=1.0),
-            y_test=_scale(partition.y_test, mean, std, constant=1.0), y_mean=mean, y_std=torch.where(std == 0, 1.0, std))
-    return scaled
+        mean, std = moments(partition.y_train)
+        found = replace(
+            found, y_train=scaled(partition.y_train, mean, std), y_val=scaled(partition.y_val, mean, std, constant=1.0),
+            y_test=scaled(partition.y_test, mean, std, constant=1.0), y_mean=mean, y_std=torch.where(std == 0, 1.0, std))
+    return found
 
 
 def _order(data: Data, generator: torch.Generator) -> Tensor:
@@ -191,8 +191,12 @@ def _order(data: Data, generator: torch.Generator) -> Tensor:
     return shuffled[by_class[torch.argsort((ranks + starts[kinds]) / sizes[kinds], stable=True)]]
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation in float64, a value a feature or one for all; 0 for what is constant."""
+def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation in float64, a value a feature or one for all; 0 for what is constant.
+
+    Args:
+        values: (N, F), or with more dimensions, such as images, for one value in all.
+    """
     array = values.numpy()
     axis = 0 if array.ndim <= 2 else None
     mean = array.mean(axis=axis, dtype=np.float64)
@@ -201,13 +205,20 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(mean), torch.as_tensor(np.sqrt(squares / (array.size if axis is None else len(array))))
 
 
-def _scale(values: Tensor, mean: Tensor, std: Tensor, constant: float = 0.0) -> Tensor:
-    """Return (values - mean) / std in float32; what has std 0 is multiplied by ``constant`` instead."""
+def scaled(values: Tensor, mean: Tensor, std: Tensor, constant: float = 0.0) -> Tensor:
+    """Return (values - mean) / std in float32; what has std 0 is multiplied by ``constant`` instead.
+
+    Args:
+        values: (N, ...).
+        mean: what `moments` returned.
+        std: what `moments` returned.
+        constant: in place of 1 / std where that is 0.
+    """
     factor = torch.where(std == 0, constant, 1 / std)
-    scaled = torch.empty_like(values)
+    result = torch.empty_like(values)
     for at in range(0, len(values), _ROWS):
-        scaled[at:at + _ROWS] = (values[at:at + _ROWS].double() - mean) * factor
-    return scaled
+        result[at:at + _ROWS] = (values[at:at + _ROWS].double() - mean) * factor
+    return result
 
 
 def _raw(data: Any, target: str | None) -> Raw:
@@ -289,7 +300,17 @@ def _check_lengths(parts: Parts) -> None:
         raise InputError(f"a study needs at least {FEWEST} examples", got=n, fix="Pass more data")
 
 
-def _features(x: Array, part: str, raw: Raw) -> Tensor:
+def features_of(x: Array, part: str, raw: Raw) -> Tensor:
+    """Features as a tensor: float32, or int64 where the user's whole numbers are kept as token ids.
+
+    Args:
+        x: (N, ...).
+        part: what the errors call them.
+        raw: the source.
+
+    Raises:
+        InputError: for other types, and values that are not finite in float32.
+    """
     if x.dtype.kind not in "biuf":
         raise InputError("features are real numbers", got=phrase(f"type {x.dtype} in the {part} data"),
                          fix="Encode them as numbers")

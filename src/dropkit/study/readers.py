@@ -149,7 +149,7 @@ def _embedded(name: str) -> Raw:
 
 
 def _csv(path: Path, target: str | None) -> Raw:
-    table = _table(path)
+    table = read_table(path)
     columns = [str(column) for column in table.columns]
     _check_header(columns, path.name)
     chosen = columns[-1] if target is None else target
@@ -165,11 +165,41 @@ def _csv(path: Path, target: str | None) -> Raw:
         if missing:
             raise InputError("every example has a target", got=phrase(f"{missing} missing in column {chosen!r}"),
                              fix="Fill in or drop those rows")
-    x = table[features].to_numpy(dtype=np.float64) if len(table) else np.empty((0, len(features)))
+    x = _numbers(table, features)
     return Raw(path.stem, {"train": (x, table[chosen].to_numpy())}, tuple(features))
 
 
-def _table(path: Path) -> Any:
+def table_features(table: Any, columns: Sequence[str], name: str) -> Array:
+    """Columns of a table as numbers.
+
+    Args:
+        table: a pandas table.
+        columns: of it.
+        name: what the errors call it.
+
+    Raises:
+        InputError: for columns without a name, or that hold no numbers.
+    """
+    _check_header([str(column) for column in table.columns], name)
+    _check_numeric(table, columns)
+    return _numbers(table, columns)
+
+
+def _numbers(table: Any, columns: Sequence[str]) -> Array:
+    found: Array = table[list(columns)].to_numpy(dtype=np.float64) if len(table) else np.empty((0, len(columns)))
+    return found
+
+
+def read_table(path: Path) -> Any:
+    """Read a CSV file with a header into a pandas table.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: its content breaks a rule of the format.
+        MissingExtraError: pandas is not installed.
+    """
     try:
         import pandas as pd
     except ImportError as error:

@@ -74,28 +74,61 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         >>> model.training, model.running_mean
         (False, tensor([0.]))
     """
-    _refuse_lazy(model)
     with ExitStack() as undo:
-        undo.enter_context(_random_states(model))
-        if is_keyed():
-            undo.enter_context(keyed(0))
+        undo.enter_context(unmoved(model))
         tensors: dict[Tensor, Tensor] = {}
         for module in model.modules():
             undo.callback(_restore, module, dict(vars(module)), _contents(module))
             tensors.update((x, x.detach().clone()) for x in _tensors(module))
-        grads = [(parameter, parameter.grad) for parameter in model.parameters()]
         try:
             yield
         finally:
             for x, saved in tensors.items():
                 if not torch.equal(x, saved):
                     x.data.copy_(saved)  # by way of data: graphs that hold the tensor find it unchanged, as it is
+
+
+@contextmanager
+def unmoved(model: nn.Module) -> Iterator[None]:
+    """Put back what a twin of a model shares with it after forwards inside the ``with``: gradients, and all random states.
+
+    Counts of ``dk.keyed`` do not move.
+
+    Args:
+        model: any module without lazy parameters.
+
+    Raises:
+        InputError: for a model that has not got its parameters yet.
+
+    Example:
+        >>> state = torch.get_rng_state()
+        >>> with unmoved(nn.ReLU()):
+        ...     _ = torch.rand(1)
+        >>> torch.equal(state, torch.get_rng_state())
+        True
+    """
+    own = [x for module in model.modules() for x in (*module._parameters.values(), *module._buffers.values()) if x is not None]
+    _refuse_lazy(own)
+    with ExitStack() as undo:
+        undo.enter_context(_random_states(own))
+        if is_keyed():
+            undo.enter_context(keyed(0))
+        parameters = [x for x in own if isinstance(x, nn.Parameter)]
+        grads = [(x, x.grad) for x in parameters if x.grad is not None]
+        for parameter, _ in grads:
+            parameter.grad = None  # a forward that takes gradients would add to it
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = None
             for parameter, grad in grads:
                 parameter.grad = grad
 
 
-def _refuse_lazy(model: nn.Module) -> None:
-    if any(isinstance(x, nn.UninitializedParameter | nn.UninitializedBuffer) for x in (*model.parameters(), *model.buffers())):
+def _refuse_lazy(tensors: list[Tensor]) -> None:
+    if any(isinstance(x, nn.UninitializedParameter | nn.UninitializedBuffer) for x in tensors):
         raise InputError("a model that is probed has its parameters", got=phrase("a lazy module that has not been run"),
                          fix="Run the model once on the inputs first")
 
@@ -119,12 +152,12 @@ def _restore(module: nn.Module, attributes: dict[str, Any], contents: list[tuple
 
 
 @contextmanager
-def _random_states(model: nn.Module) -> Iterator[None]:
+def _random_states(tensors: list[Tensor]) -> Iterator[None]:
     state = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
     places: dict[str, set[int]] = {}
-    for x in (*model.parameters(), *model.buffers()):
+    for x in tensors:
         if x.device.index is not None:
             places.setdefault(x.device.type, set()).add(x.device.index)
     with ExitStack() as undo:

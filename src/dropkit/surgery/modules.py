@@ -35,7 +35,7 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """
     if not isinstance(model, nn.Module):
         raise InputError("a model is a torch.nn.Module", got=model, fix="Pass the module, not its class or output")
-    return _walk(model, "", set())
+    return iter(_walked(model))
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -49,13 +49,14 @@ def unwrap(module: nn.Module) -> nn.Module:
         ReLU()
     """
     # torch.compile's wrapper is known by its child's name: importing its class takes a second.
-    while True:
+    while "module" in module._modules or "_orig_mod" in module._modules:  # a test that is quick for all others
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
         elif is_compiled(module):
             module = module.get_submodule("_orig_mod")
         else:
-            return module
+            break
+    return module
 
 
 def is_compiled(module: nn.Module) -> bool:
@@ -101,11 +102,15 @@ def rate_attribute(module: nn.Module) -> str | None:
     return next((_RATES[base] for base in type(module).__mro__ if base in _RATES), "p")
 
 
-def _walk(module: nn.Module, path: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    module = unwrap(module)
-    if module in seen:
-        return
-    seen.add(module)
-    yield path, module
-    for name, child in module.named_children():
-        yield from _walk(child, f"{path}.{name}" if path else name, seen)
+def _walked(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module and its path, parents first; a list, because generators inside generators cost a model of depth its time."""
+    found: dict[nn.Module, str] = {}
+    ahead = [("", model)]
+    while ahead:
+        path, module = ahead.pop()
+        module = unwrap(module)
+        if module not in found:
+            found[module] = path
+            ahead += [(f"{path}.{name}" if path else name, child)
+                      for name, child in reversed(module._modules.items()) if child is not None]
+    return [(path, module) for module, path in found.items()]

@@ -115,6 +115,11 @@ class Watch:
         finally:
             THREAD.interceptor = self
 
+    def innermost(self) -> Frame | None:
+        """The frame of the forward that runs in this thread, or None."""
+        stack = self._stack()
+        return stack[-1] if stack else None
+
     def notices(self, call: Call, p: float) -> bool:
         """Tell of a call; see `tell`.
 
@@ -194,6 +199,20 @@ class _Watched:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = self.own or type(self.module).forward.__get__(self.module)
         return self.watch.run(self.path, self.module, forward, args, kwargs)
+
+
+def is_watched(model: nn.Module) -> bool:
+    """Tell whether a model is inside a `Watch`, as within ``dk.disabled``.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> with Watch(nn.ReLU(), never) as watch:
+        ...     is_watched(watch.model)
+        True
+    """
+    return any(isinstance(vars(module).get("forward"), _Watched) for module in model.modules())
 
 
 def _set(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dropkit.core.errors import InputError
 from dropkit.core.masks import ALPHA, SELU_LOWEST, compute_dtypes
 from dropkit.core.rates import WHOLE, threshold
-from dropkit.core.streams import site_key
+from dropkit.core.streams import rows_of, shard_of, site_key
 from dropkit.kernels.dispatch import add_masked, apply_mask
 from dropkit.variants.channel import DimensionError, _check_channel_dim
 from dropkit.variants.draw import acting_rate
@@ -193,14 +193,16 @@ def _alpha(x: Tensor, p: float | Tensor, training: bool, inplace: bool, channel_
         return x
     if not x.is_floating_point():
         raise InputError("alpha dropout acts on real floating-point data", got=x.dtype, fix="Convert the data, as in x.float()")
-    (seed, number), (lowest, offset) = site_key(stream, generator), _affine(rate)
     wide, shape = x.to(compute_dtypes(x.dtype)[0]), x.shape
-    if channel_dim is None:
-        y = apply_mask(wide - lowest, seed, rate, shape, number, ALPHA).add_(offset)
-    else:  # what does not depend on x is as small as the mask, so that one pass over the data does it
+    if channel_dim is not None:
         shape = torch.Size(size if dim in (0, channel_dim % x.dim()) else 1 for dim, size in enumerate(x.shape))
-        rest = apply_mask(wide.new_zeros(shape) - lowest, seed, rate, shape, number, ALPHA).add_(offset)
-        y = add_masked(rest.expand_as(wide), wide, seed, rate, shape, number, ALPHA)
+    rows = rows_of(shape, generator)
+    (seed, number), (lowest, offset), shard = site_key(stream, generator, rows), _affine(rate), shard_of(shape, rows)
+    if channel_dim is None:
+        y = apply_mask(wide - lowest, seed, rate, shape, number, ALPHA, **shard).add_(offset)
+    else:  # what does not depend on x is as small as the mask, so that one pass over the data does it
+        rest = apply_mask(wide.new_zeros(shape) - lowest, seed, rate, shape, number, ALPHA, **shard).add_(offset)
+        y = add_masked(rest.expand_as(wide), wide, seed, rate, shape, number, ALPHA, **shard)
     y = y.to(x.dtype)
     return x.copy_(y) if inplace else y
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dropkit.core.masks import INVERTED
 from dropkit.core.rates import check_rate
-from dropkit.core.streams import site_key, skip_site
+from dropkit.core.streams import rows_of, shard_of, site_key, skip_site
 from dropkit.kernels.dispatch import apply_mask, apply_noise, keep_mask, noise
 
 
@@ -52,7 +52,7 @@ def acting_rate(p: float | Tensor, training: bool, generator: torch.Generator | 
 
 
 def draw_masked(x: Tensor, rate: Tensor, mask_shape: Sequence[int], generator: torch.Generator | None = None,
-                stream: str | None = None, *, scaling: int = INVERTED) -> Tensor:
+                stream: str | None = None, *, scaling: int = INVERTED, rows: str | None = None) -> Tensor:
     """Zero elements of x with the site's next mask; see `dropkit.kernels.dispatch.apply_mask`.
 
     Args:
@@ -62,17 +62,20 @@ def draw_masked(x: Tensor, rate: Tensor, mask_shape: Sequence[int], generator: t
         generator: the caller's.
         stream: the site's name.
         scaling: what kept elements are multiplied by, as in `dropkit.core.masks`.
+        rows: `SAME` or `FRESH` of `dropkit.core.streams` for masks whose first dimension is not the examples'. Default: told
+            from the shape, as `dropkit.core.streams.rows_of` does.
 
     Example:
         >>> draw_masked(torch.ones(2), torch.tensor(1.0, dtype=torch.float64), (2,))
         tensor([0., 0.])
     """
-    seed, number = site_key(stream, generator)
-    return apply_mask(x, seed, rate, mask_shape, number, scaling)
+    rows = rows or rows_of(mask_shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return apply_mask(x, seed, rate, mask_shape, number, scaling, **shard_of(mask_shape, rows))
 
 
 def draw_keep(shape: Sequence[int], rate: Tensor, generator: torch.Generator | None = None, stream: str | None = None, *,
-              device: torch.device | str = "cpu") -> Tensor:
+              device: torch.device | str = "cpu", rows: str | None = None) -> Tensor:
     """The site's next mask as a bool tensor: true, with probability 1 - rate, where something is kept.
 
     Args:
@@ -81,17 +84,19 @@ def draw_keep(shape: Sequence[int], rate: Tensor, generator: torch.Generator | N
         generator: the caller's.
         stream: the site's name.
         device: where the mask is wanted.
+        rows: as in `draw_masked`.
 
     Example:
         >>> draw_keep((2,), torch.tensor(1.0, dtype=torch.float64))
         tensor([False, False])
     """
-    seed, number = site_key(stream, generator)
-    return keep_mask(shape, seed, rate, number, device=device)
+    rows = rows or rows_of(shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return keep_mask(shape, seed, rate, number, device=device, **shard_of(shape, rows))
 
 
 def draw_noise(shape: Sequence[int], law: str, generator: torch.Generator | None = None, stream: str | None = None, *,
-               device: torch.device | str = "cpu") -> Tensor:
+               device: torch.device | str = "cpu", rows: str | None = None) -> Tensor:
     """The site's next noise, float32: ``"uniform"`` on (0, 1) or standard ``"normal"``.
 
     Args:
@@ -100,13 +105,15 @@ def draw_noise(shape: Sequence[int], law: str, generator: torch.Generator | None
         generator: the caller's.
         stream: the site's name.
         device: where the noise is wanted.
+        rows: as in `draw_masked`.
 
     Example:
         >>> draw_noise((2,), "normal").dtype
         torch.float32
     """
-    seed, number = site_key(stream, generator)
-    return noise(shape, seed, law, number, device=device)
+    rows = rows or rows_of(shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return noise(shape, seed, law, number, device=device, **shard_of(shape, rows))
 
 
 def draw_noisy(x: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int], generator: torch.Generator | None = None,
@@ -125,5 +132,6 @@ def draw_noisy(x: Tensor, strength: Tensor, law: str, mask_shape: Sequence[int],
         >>> draw_noisy(torch.ones(2), torch.tensor(0.0, dtype=torch.float64), "normal", (2,))
         tensor([1., 1.])
     """
-    seed, number = site_key(stream, generator)
-    return apply_noise(x, seed, strength, law, mask_shape, number)
+    rows = rows_of(mask_shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return apply_noise(x, seed, strength, law, mask_shape, number, **shard_of(mask_shape, rows))

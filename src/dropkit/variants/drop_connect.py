@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dropkit.core.errors import InputError
 from dropkit.core.masks import check_data, check_scaling, compute_dtypes
 from dropkit.core.rates import check_rate
+from dropkit.core.streams import SAME
 from dropkit.variants.draw import acting_rate, draw_masked, draw_noise
 from dropkit.variants.layers import LINEAR, Geometry, RatedLayer, apply_layer, pad
 
@@ -74,7 +75,7 @@ def drop_connect(x: Tensor, weight: Tensor, bias: Tensor | None = None, p: float
     if rate is None:
         return apply_layer(x, weight, bias, geometry)
     if per == "batch" or x.dim() <= 1 + geometry.spatial:
-        dropped = draw_masked(weight, rate, weight.shape, generator, stream, scaling=inverted)
+        dropped = draw_masked(weight, rate, weight.shape, generator, stream, scaling=inverted, rows=SAME)
         return apply_layer(x, dropped, bias, geometry)
     many = weight.expand(x.shape[0], *weight.shape)
     dropped = draw_masked(many, rate, many.shape, generator, stream, scaling=inverted)

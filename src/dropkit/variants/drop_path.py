@@ -11,7 +11,7 @@ from torch import Tensor
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import INVERTED, check_data, check_scaling, mask_shape
 from dropkit.core.rates import check_rate
-from dropkit.core.streams import site_key
+from dropkit.core.streams import rows_of, shard_of, site_key
 from dropkit.kernels.dispatch import add_masked
 from dropkit.variants.draw import acting_rate
 from dropkit.variants.dropout import dropout
@@ -109,8 +109,9 @@ def drop_path_add(x: Tensor, residual: Tensor, p: float | Tensor = 0.1, training
     if rate is None:
         return residual + x
     shape = mask_shape(check_data(x).shape, shared)
-    seed, number = site_key(stream, generator)
-    return add_masked(residual, x, seed, rate, shape, number, INVERTED)
+    rows = rows_of(shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return add_masked(residual, x, seed, rate, shape, number, INVERTED, **shard_of(shape, rows))
 
 
 class DropPath(RateSite):

@@ -11,7 +11,7 @@ from torch import Tensor
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import INVERTED, check_data, check_dims, check_scaling, compute_dtypes, mask_shape
 from dropkit.core.rates import check_rate
-from dropkit.core.streams import is_free, site_key, skip_site
+from dropkit.core.streams import is_free, rows_of, shard_of, site_key, skip_site
 from dropkit.kernels.dispatch import add_masked, apply_mask, apply_mask_inplace, can_draw, draw_and_apply
 from dropkit.variants.site import DropoutSite
 
@@ -84,9 +84,11 @@ def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: 
             skip_site(stream)
         return x
     shape = mask_shape(check_data(x).shape, share_dims)
-    seed, number = site_key(stream, generator)
+    rows = rows_of(shape, generator)
+    seed, number = site_key(stream, generator, rows)
     masked = apply_mask_inplace if inplace else apply_mask
-    return masked(x, seed, torch.tensor(rate, dtype=torch.float64, device="cpu"), shape, number, inverted)
+    drop = torch.tensor(rate, dtype=torch.float64, device="cpu")
+    return masked(x, seed, drop, shape, number, inverted, **shard_of(shape, rows))
 
 
 def dropout_add(x: Tensor, residual: Tensor, p: float = 0.5, training: bool = True, *,
@@ -125,9 +127,10 @@ def dropout_add(x: Tensor, residual: Tensor, p: float = 0.5, training: bool = Tr
         if generator is None:
             skip_site(stream)
         return residual + x
-    seed, number = site_key(stream, generator)
+    rows = rows_of(x.shape, generator)
+    seed, number = site_key(stream, generator, rows)
     drop = torch.tensor(rate, dtype=torch.float64, device="cpu")
-    return add_masked(residual, check_data(x), seed, drop, x.shape, number, INVERTED)
+    return add_masked(residual, check_data(x), seed, drop, x.shape, number, INVERTED, **shard_of(x.shape, rows))
 
 
 class Dropout(DropoutSite):
@@ -178,8 +181,9 @@ def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_d
     rate = p if isinstance(p, Tensor) else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")
     if training:
         shape = mask_shape(check_data(x).shape, share_dims)
-        seed, number = site_key(stream, generator)
-        y = apply_mask(x, seed, rate, shape, number, inverted)
+        rows = rows_of(shape, generator)
+        seed, number = site_key(stream, generator, rows)
+        y = apply_mask(x, seed, rate, shape, number, inverted, **shard_of(shape, rows))
     else:
         wide, factor = compute_dtypes(x.dtype)
         y = torch.where((rate < 1).to(x.device), x.to(wide) * (1 - rate).to(x.device, factor), 0).to(x.dtype)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.streams import SAME
 from dropkit.kernels.dispatch import is_eager
 from dropkit.variants.draw import acting_rate, draw_masked
 from dropkit.variants.site import RateSite
@@ -73,7 +74,7 @@ def embedding_dropout(tokens: Tensor, weight: Tensor, p: float | Tensor = 0.1, t
         return vectors
     # A factor for each word, looked up as the vectors are: the table itself is never copied, however large it is.
     ones = torch.ones(weight.shape[0], 1, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device)
-    factor = draw_masked(ones, rate, ones.shape, generator, stream)[words]
+    factor = draw_masked(ones, rate, ones.shape, generator, stream, rows=SAME)[words]
     scale = _scale_in_place if weight.is_cpu and is_eager(tokens) and is_eager(weight) else _scale
     return scale(vectors.to(factor.dtype), factor).to(vectors.dtype).view(*tokens.shape, weight.shape[1])
 

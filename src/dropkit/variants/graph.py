@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.streams import FRESH
 from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.dropout import dropout
 from dropkit.variants.site import RateSite
@@ -66,7 +67,7 @@ def drop_edge(edge_index: Tensor, p: float | Tensor = 0.2, training: bool = True
     if rate is None:
         everything = torch.ones(edge_index.shape[1], dtype=torch.bool, device=edge_index.device) if return_mask else None
         return edge_index if everything is None else (edge_index, everything)
-    keep = draw_keep((edge_index.shape[1],), rate, generator, stream, device=edge_index.device)
+    keep = draw_keep((edge_index.shape[1],), rate, generator, stream, device=edge_index.device, rows=FRESH)
     if undirected and keep.numel():
         keep = keep[_first_of_each_pair(edge_index)]
     kept = edge_index[:, keep]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import compute_dtypes
+from dropkit.core.streams import SAME
 from dropkit.variants.draw import acting_rate, draw_masked
 from dropkit.variants.layers import RatedLayer, apply_layer
 
@@ -60,7 +61,7 @@ def mixout(weight: Tensor, pretrained: Tensor, p: float | Tensor = 0.7, training
         return weight
     wide, _ = compute_dtypes(weight.dtype)
     change = weight.to(wide) - pretrained.to(wide)
-    return (pretrained.to(wide) + draw_masked(change, rate, change.shape, generator, stream)).to(weight.dtype)
+    return (pretrained.to(wide) + draw_masked(change, rate, change.shape, generator, stream, rows=SAME)).to(weight.dtype)
 
 
 class Mixout(RatedLayer):

@@ -79,7 +79,9 @@ def multi_sample_dropout(x: Tensor, head: Callable[[Tensor], Tensor], p: float |
         raise InputError("multi-sample dropout takes features with dimensions", got=(), fix="Pass (N, F), or (F,) for one")
     many = x.expand(samples, *x.shape)
     if rate is not None:  # one mask for the view of K copies, which are never made
-        many = draw_masked(many, rate, many.shape, generator, stream)
+        single = samples == 1  # then it is the examples' own mask, which batches share out among them
+        masked = draw_masked(many[0] if single else many, rate, many.shape[single:], generator, stream)
+        many = masked.expand_as(many)
     outputs = _in_one_batch(many, head)
     return outputs if average == "losses" else outputs.mean(0)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import check_data
-from dropkit.core.streams import site_key
+from dropkit.core.streams import rows_of, shard_of, site_key
 from dropkit.kernels.dispatch import add_masked
 from dropkit.variants.draw import acting_rate
 from dropkit.variants.site import RateSite
@@ -62,8 +62,9 @@ def recurrent_dropout(update: Tensor, carried: Tensor, p: float | Tensor = 0.25,
     rate = acting_rate(p, training, generator, stream)
     if rate is None:
         return carried + update
-    seed, number = site_key(stream, generator)
-    return add_masked(carried, update, seed, rate, update.shape, number, True)
+    rows = rows_of(update.shape, generator)
+    seed, number = site_key(stream, generator, rows)
+    return add_masked(carried, update, seed, rate, update.shape, number, True, **shard_of(update.shape, rows))
 
 
 class RecurrentDropout(RateSite):

@@ -13,7 +13,7 @@ from torch import Tensor
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import compute_dtypes
 from dropkit.core.rates import check_rate
-from dropkit.core.streams import skip_site
+from dropkit.core.streams import FRESH, skip_site
 from dropkit.kernels.recurrence import is_plain, recurrence
 from dropkit.kernels.recurrent import GATES, GRU, LSTM, RELU, TANH, Layer, enter
 from dropkit.variants.draw import acting_rate, draw_keep, draw_masked
@@ -63,12 +63,14 @@ class Chance:
 
     def multiplier(self, rate: Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw a mask with inverted scaling: 0, or one over the probability of keeping."""
-        return draw_masked(torch.ones(shape, dtype=like.dtype, device=like.device), rate, shape, self.generator, self.stream)
+        return draw_masked(torch.ones(shape, dtype=like.dtype, device=like.device), rate, shape, self.generator, self.stream,
+                           rows=FRESH)
 
     def zone(self, rate: Tensor | None, shape: Sequence[int], like: Tensor) -> Tensor:
         """Draw how much of the old values stays: all of it with probability p; without a rate, what is expected."""
         if rate is not None:
-            return (~draw_keep(shape, rate, self.generator, self.stream, device=like.device)).to(like.dtype)
+            return (~draw_keep(shape, rate, self.generator, self.stream, device=like.device,
+                               rows=FRESH)).to(like.dtype)
         share = torch.as_tensor(self.p, dtype=like.dtype, device=like.device)
         return share.expand(shape[-2:]).contiguous()
 
@@ -197,7 +199,8 @@ class _Engine:
             masks = chance.multiplier(rate, (GATES[self.cell], *shape[1:]), batch.data)
             return batch, batch.spread(masks)
         if batch.packed is None:
-            return batch.with_data(draw_masked(batch.data, rate, shape, chance.generator, chance.stream)), None
+            return batch.with_data(draw_masked(batch.data, rate, shape, chance.generator, chance.stream,
+                                           rows=FRESH)), None
         mask = chance.multiplier(rate, shape, batch.data)
         return batch.with_data(enter(batch.data, batch.per_row(mask) if each_step else batch.spread(mask[0]))), None
 

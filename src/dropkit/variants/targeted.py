@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dropkit.core.errors import InputError
 from dropkit.core.masks import compute_dtypes
+from dropkit.core.streams import SAME
 from dropkit.variants.draw import acting_rate, draw_keep
 from dropkit.variants.layers import RatedLayer, apply_layer
 
@@ -62,7 +63,7 @@ def targeted_dropout(weight: Tensor, p: float | Tensor = 0.5, training: bool = T
     if rate is None:
         return weight
     chosen = targets(weight, fraction, kind)
-    keep = draw_keep(chosen.shape, rate, generator, stream, device=weight.device)
+    keep = draw_keep(chosen.shape, rate, generator, stream, device=weight.device, rows=SAME)
     return torch.where(chosen & ~keep, 0.0, weight)
 
 

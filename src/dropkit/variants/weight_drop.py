@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dropkit.core.errors import InputError
+from dropkit.core.streams import SAME
 from dropkit.variants.draw import acting_rate, draw_masked
 from dropkit.variants.site import RateSite
 
@@ -69,7 +70,7 @@ def weight_drop(module: nn.Module, inputs: Sequence[Any], p: float | Tensor = 0.
     if rate is None:
         return module(*inputs, **(kwargs or {}))
     weights = dict(module.named_parameters())
-    dropped = {name: draw_masked(weights[name], rate, weights[name].shape, generator, stream) for name in chosen}
+    dropped = {name: draw_masked(weights[name], rate, weights[name].shape, generator, stream, rows=SAME) for name in chosen}
     return functional_call(module, dropped, tuple(inputs), dict(kwargs or {}))
 
 

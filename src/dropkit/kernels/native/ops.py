@@ -45,9 +45,10 @@ def apply_add(residual: Tensor, x: Tensor, seed: Tensor, rate: Tensor, mask_shap
     return y
 
 
-def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int) -> Tensor:
+def keep_mask(seed: Tensor, rate: Tensor, mask_shape: Sequence[int], stream: int, global_shape: Sequence[int] = (),
+              offsets: Sequence[int] = ()) -> Tensor:
     """Where a mask keeps, as a bool tensor."""
-    keep: Tensor = _ops.keep_mask.default(seed, rate, mask_shape, stream, (), ())
+    keep: Tensor = _ops.keep_mask.default(seed, rate, mask_shape, stream, global_shape, offsets)
     return keep
 
 
@@ -136,10 +137,18 @@ def _batched(op: Any, count: int, info: Any, dims: tuple[Any, ...], args: tuple[
     if dims[count] is None and dims[count + 1] is None:  # one mask for all: a new dimension along which it is shared
         whole = [1, *whole] if len(whole) else []
         return op(*data, seed, rate, [1, *shape], stream, scaling, whole, [0, *offsets] if len(offsets) else []), 0
-    seeds = _front(seed, dims[count], info.batch_size).unbind()
-    rates = _front(rate, dims[count + 1], info.batch_size).unbind()
-    rows = zip(*(x.unbind() for x in data), seeds, rates, strict=True)
+    if op is _ops.apply.default and dims[count + 1] is None and _is_alone(data[0]):
+        seeds = _front(seed, dims[count], info.batch_size).contiguous()
+        return _ops.apply_batch.default(data[0], seeds, rate, shape, stream, scaling, whole, offsets), 0
+    rows = zip(*(x.unbind() for x in data), _front(seed, dims[count], info.batch_size).unbind(),
+               _front(rate, dims[count + 1], info.batch_size).unbind(), strict=True)
     return torch.stack([op(*row, shape, stream, scaling, whole, offsets) for row in rows]), 0
+
+
+def _is_alone(x: Tensor) -> bool:
+    """Tell whether nothing differentiates x or batches it once more: `apply_batch`, one call for all seeds, does neither."""
+    differentiated = x.requires_grad and torch.is_grad_enabled()
+    return not differentiated and not torch._C._functorch.is_functorch_wrapped_tensor(x) and type(x) is Tensor and x.is_cpu
 
 
 def _batched_apply(info: Any, dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
@@ -177,7 +186,7 @@ def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, 
 def _register() -> None:
     library = torch.library
     for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask),
-                       ("noise", _fake_noise), ("apply_noise", _fake_apply)):
+                       ("apply_batch", _fake_apply), ("noise", _fake_noise), ("apply_noise", _fake_apply)):
         library.register_fake(f"dropkit::{name}", fake)
     library.register_vmap("dropkit::apply", _batched_apply)
     library.register_vmap("dropkit::apply_add", _batched_add)

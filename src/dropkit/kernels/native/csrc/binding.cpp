@@ -117,23 +117,28 @@ void fill_noise(const Spec& spec, Box box, Law law, int64_t count, float* out) {
   in_stretches(count, [&](int64_t from, int64_t to) { fill_noise_box(spec, box, law, from, to, out + from); });
 }
 
+// The tensors of a plan; where `lead` is 1 their first dimension holds as many runs, and this is run number `at`.
 struct Operands {
   const Tensor *x, *r, *y;
+  size_t lead = 0;
+  int64_t at = 0;
 };
 
 // Prepares a plan and returns how many elements the local mask has.
 int64_t plan_for(const Spec& spec, const Box& box, const Operands& o, Plan& p) {
   p.spec = spec;
   p.dtype = dtype_of(*o.x);
-  p.x = o.x->const_data_ptr();
+  const int64_t size = static_cast<int64_t>(o.x->element_size());
+  const auto skipped = [&](const Tensor& t) { return o.lead ? o.at * t.strides()[0] * size : 0; };
+  p.x = static_cast<const char*>(o.x->const_data_ptr()) + skipped(*o.x);
   p.r = o.r ? o.r->const_data_ptr() : nullptr;
-  p.y = o.y->mutable_data_ptr();
+  p.y = static_cast<char*>(o.y->mutable_data_ptr()) + skipped(*o.y);
   p.first = box.first;
   p.dims = box.dims;
   const auto sizes = o.x->sizes(), sx = o.x->strides(), sy = o.y->strides(), sr = o.r ? o.r->strides() : sx;
   int64_t step = 1;
   for (int d = box.dims - 1; d >= 0; --d) {
-    const size_t i = static_cast<size_t>(d);
+    const size_t i = static_cast<size_t>(d) + o.lead;
     STD_TORCH_CHECK(box.size[d] == sizes[i] || box.size[d] == 1,
                     "dropkit: mask_shape has x's size or 1 in each dimension; got ", box.size[d], " for ", sizes[i],
                     " in dimension ", d);
@@ -258,6 +263,29 @@ Tensor apply_add(const Tensor& residual, const Tensor& x, const Tensor& seed, co
   return y;
 }
 
+// x[k] masked with seeds[k], for all k.
+Tensor apply_batch(const Tensor& x, const Tensor& seeds, const Tensor& rate, const Ints& mask_shape, int64_t stream,
+                   int64_t scaling, const Ints& global_shape, const Ints& offsets) {
+  int32_t type, dtype;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(seeds.get(), &type));
+  STD_TORCH_CHECK(seeds.is_cpu() && seeds.dim() == 1 && type == aoti_torch_dtype_int64() && seeds.is_contiguous() &&
+                      x.dim() == static_cast<int64_t>(mask_shape.size()) + 1 && x.size(0) == seeds.size(0),
+                  "dropkit: seeds are contiguous int64 on the CPU, one for each entry of x's first dimension");
+  const auto* keys = static_cast<const uint64_t*>(seeds.const_data_ptr());
+  const Box box = box_of(mask_shape, global_shape, offsets);
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
+  const Tensor y = new_tensor(Ints(x.sizes().begin(), x.sizes().end()), dtype);
+  ask_for_huge_pages(y);
+  STD_TORCH_CHECK(stream >= 0 && stream >> 60 == 0, "dropkit: stream lies in [0, 2^60); got ", stream);
+  const double p = number_of(rate, "rate");
+  STD_TORCH_CHECK(p >= 0 && p <= 1 && scaling >= kUnscaled && scaling <= kAlpha,
+                  "dropkit: rate lies in [0, 1] and scaling is 0, 1 or 2");
+  for (int64_t k = 0; k < x.size(0); ++k) {
+    run(make_spec(keys[k], static_cast<uint64_t>(stream), p, scaling), box, {&x, nullptr, &y, 1, k});
+  }
+  return y;
+}
+
 Tensor keep_mask(const Tensor& seed, const Tensor& rate, const Ints& mask_shape, int64_t stream,
                  const Ints& global_shape, const Ints& offsets) {
   return make_keep_mask(spec_of(seed, rate, stream, kUnscaled), mask_shape, global_shape, offsets);
@@ -300,6 +328,8 @@ Tensor make_keep_mask(const Spec& spec, const Ints& mask_shape, const Ints& glob
 
 STABLE_TORCH_LIBRARY(dropkit, m) {
   m.def("apply(Tensor x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> Tensor");
+  m.def("apply_batch(Tensor x, Tensor seeds, Tensor rate, SymInt[] mask_shape, int stream, int scaling, " SHARD_ARGS
+        ") -> Tensor");
   m.def("apply_(Tensor(a!) x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> ()");
   m.def("apply_add(Tensor residual, Tensor x, " MASK_ARGS "int scaling, " SHARD_ARGS ") -> Tensor");
   m.def("noise(Tensor seed, SymInt[] shape, int stream, int law, SymInt[] global_shape=[], SymInt[] offsets=[]) -> Tensor");
@@ -310,6 +340,7 @@ STABLE_TORCH_LIBRARY(dropkit, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(dropkit, CPU, m) {
   m.impl("apply", TORCH_BOX(&dropkit::apply));
+  m.impl("apply_batch", TORCH_BOX(&dropkit::apply_batch));
   m.impl("apply_", TORCH_BOX(&dropkit::apply_inplace));
   m.impl("apply_add", TORCH_BOX(&dropkit::apply_add));
   m.impl("noise", TORCH_BOX(&dropkit::noise));
