@@ -19,6 +19,7 @@ from dropkit.variants.regularization import regularization_loss
 
 if TYPE_CHECKING:
     from dropkit import schedules
+    from dropkit.audit.testing import assert_no_findings
     from dropkit.inference import scores
     from dropkit.inference.ensemble import ensemble
     from dropkit.inference.fold import fold
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
-    "RateJumpWarning", "RateScheduler", "Site", "audit", "backends",
-    "catalog", "checkpoint_contexts", "depth_rates", "disabled",
+    "RateJumpWarning", "RateScheduler", "Site", "assert_no_findings", "audit", "backends", "catalog", "checkpoint_contexts",
+    "depth_rates", "disabled",
     "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
     "name_streams", "nn", "placement", "plots", "preset", "presets", "quantization_calibration", "regularization_loss",
     "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
@@ -53,7 +54,8 @@ __all__ = [
 _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "MCPrediction": "inference.result",
     "Placement": "surgery.insert", "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler",
-    "Site": "surgery.sites", "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
+    "Site": "surgery.sites", "assert_no_findings": "audit.testing",
+    "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
     "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
     "mc_predict": "inference.predict", "moment_predict": "inference.moments", "name_streams": "surgery.streams",
     "placement": "surgery.placement", "plots": "report.plots", "preset": "surgery.presets", "presets": "surgery.presets",

@@ -54,6 +54,7 @@ class SiteCall:
         active: whether it dropped in this pass.
         functional: whether it is a call and no module.
         op: the operation.
+        place: the line of user code that called it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class SiteCall:
     active: bool
     functional: bool
     op: Op = field(repr=False)
+    place: Place = field(repr=False)
 
 
 @dataclass(eq=False)

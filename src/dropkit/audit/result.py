@@ -75,3 +75,21 @@ class AuditResult:
     def clean(self) -> bool:
         """Whether everything was covered and nothing found."""
         return not self.findings and self.coverage.complete
+
+    def to_text(self) -> str:
+        """The result for people: findings with their lines and what was measured, and what was not covered."""
+        from dropkit.audit.reporters import render  # rendering is needed when it is asked for only
+
+        return render(self, "table")
+
+    def to_json(self) -> str:
+        """The result as JSON: findings with fingerprints, allowed findings with reasons, coverage."""
+        from dropkit.audit.reporters import render
+
+        return render(self, "json")
+
+    def to_sarif(self) -> str:
+        """The result as SARIF 2.1.0, which code hosts and editors show beside the lines."""
+        from dropkit.audit.reporters import render
+
+        return render(self, "sarif")

@@ -1,0 +1,92 @@
+"""Models of the package ``transformers``, built from a configuration without weights."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropkit.cli.extras import need
+from dropkit.core.errors import InputError, phrase
+
+_BATCH, _LENGTH = 2, 16
+
+
+def build(text: str) -> nn.Module:
+    """A model with random weights.
+
+    Args:
+        text: a model type such as ``"bert"``, or the path of a ``config.json``; fields that replace the configuration's may
+            follow: ``"bert,num_hidden_layers=2"``.
+
+    Raises:
+        InputError: there is no such type or file, or it cannot be built.
+        MissingExtraError: transformers is not installed.
+    """
+    need("cli", "transformers")
+    import transformers
+
+    name, *fields = text.split(",")
+    try:
+        given = dict(_field(part) for part in fields)
+        config = _from_file(Path(name), given) if name.endswith(".json") else transformers.AutoConfig.for_model(name, **given)
+        kind = getattr(transformers, (config.architectures or [""])[0], None)
+        model: nn.Module = kind(config) if kind is not None else _generic(config)
+    except Exception as error:
+        raise InputError(f"transformers builds a model of {name!r}", got=phrase(f"{type(error).__name__}: {error}"),
+                         fix="Name a model type such as bert, or a config.json") from error
+    return model
+
+
+def inputs(model: Any) -> dict[str, Tensor]:
+    """Inputs that fit a model of transformers: token ids with a mask, or pictures.
+
+    Args:
+        model: it.
+
+    Raises:
+        InputError: it takes something else.
+    """
+    config, main = model.config, model.main_input_name
+    generator = torch.Generator().manual_seed(0)
+    if main == "pixel_values" and hasattr(config, "image_size"):
+        size = config.image_size if isinstance(config.image_size, list | tuple) else (config.image_size, config.image_size)
+        return {main: torch.randn(_BATCH, getattr(config, "num_channels", 3), *size, generator=generator)}
+    text = config.get_text_config()
+    if main != "input_ids" or not getattr(text, "vocab_size", 0):
+        raise InputError("inputs are made for models of tokens or pictures", got=phrase(f"one of {main}"),
+                         fix="Give --input NAME=SHAPE")
+    low = min(5, text.vocab_size - 1)  # the first ids are often padding and marks
+    made = {main: torch.randint(low, text.vocab_size, (_BATCH, _LENGTH), generator=generator),
+            "attention_mask": torch.ones(_BATCH, _LENGTH, dtype=torch.int64)}
+    if getattr(config, "is_encoder_decoder", False):
+        made["decoder_input_ids"] = torch.randint(low, text.vocab_size, (_BATCH, _LENGTH), generator=generator)
+    return made
+
+
+def _from_file(file: Path, given: dict[str, Any]) -> Any:
+    import json
+
+    import transformers
+
+    content = {**json.loads(file.read_text(encoding="utf-8")), **given}
+    return transformers.AutoConfig.for_model(content.pop("model_type"), **content)
+
+
+def _generic(config: Any) -> nn.Module:
+    from transformers import AutoModel
+
+    make: Any = AutoModel.from_config  # not annotated there
+    model: nn.Module = make(config)
+    return model
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value

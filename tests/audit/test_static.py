@@ -1,0 +1,456 @@
+"""What source code alone shows: flagged lines, and programs that must not be flagged."""
+
+import textwrap
+
+import pytest
+
+from dropkit.audit.rules import rules
+
+pytest.importorskip("libcst")
+from dropkit.audit.static import audit_source, audit_text
+
+HEAD = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+
+"""
+STEP = "for x, y in loader: F.cross_entropy(model(x), y).backward()"
+
+
+def flagged(source):
+    """(rule, text of the line) of each finding."""
+    return [(found.rule, found.place.code) for found in audit_text(HEAD + textwrap.dedent(source))]
+
+
+STATIC = [rule for rule in rules() if rule.check is None]
+
+
+@pytest.mark.parametrize("rule", STATIC, ids=[rule.id for rule in STATIC])
+def test_each_static_rule_flags_its_bad_twin_only(rule):
+    assert {found.rule for found in audit_text(rule.bad)} == {rule.id}
+    assert audit_text(rule.good) == []
+
+
+BAD = {
+    "no eval in a function that is called": ("""
+        def train(model, loader):
+            model.train()
+            for x, y in loader:
+                F.cross_entropy(model(x), y).backward()
+
+        @torch.no_grad()
+        def validate(model, loader):
+            return sum(model(x).sum() for x, y in loader) + model(loader.first)
+
+        def main(loader, held):
+            net = Net()
+            for epoch in range(3):
+                train(net, loader)
+                validate(net, held)
+        """, ("DK401", "return sum(model(x).sum() for x, y in loader) + model(loader.first)")),
+    "a script without eval": ("""
+        model = Net().to("cuda")
+        for epoch in range(3):
+            for x, y in train_loader:
+                loss = F.cross_entropy(model(x), y)
+                loss.backward()
+        for x, y in test_loader:
+            out = model(x)
+        """, ("DK401", "out = model(x)")),
+    "weights are loaded and eval is forgotten": ("""
+        def evaluate(model, loader):
+            with torch.no_grad():
+                for x in loader:
+                    model(x)
+
+        model = Net()
+        model.load_state_dict(torch.load("weights.pt"))
+        evaluate(model, loader)
+        """, ("DK401", "model(x)")),
+    "no return to train": ("""
+        def fit(model, loader, val_loader):
+            model.train()
+            for epoch in range(3):
+                for x, y in loader:
+                    F.cross_entropy(model(x), y).backward()
+                model.eval()
+                with torch.no_grad():
+                    for x, y in val_loader:
+                        model(x)
+        """, ("DK401", "model.eval()")),
+    "no return to train after a called evaluation": ("""
+        def evaluate(model, val_loader):
+            model.eval()
+            for x in val_loader:
+                model(x)
+
+        def fit(loader, val_loader):
+            model = Net()
+            for epoch in range(3):
+                for x, y in loader:
+                    F.cross_entropy(model(x), y).backward()
+                if epoch % 2:
+                    evaluate(model, val_loader)
+        """, ("DK401", "model.eval()")),
+    "a trainer class": ("""
+        class Trainer:
+            def run(self):
+                self.model.train()
+                for epoch in range(3):
+                    for x, y in self.loader:
+                        F.cross_entropy(self.model(x), y).backward()
+                    self.check()
+
+            def check(self):
+                self.model.eval()
+        """, ("DK401", "self.model.eval()")),
+    "eval is named and not called": ("""
+        def check(model, loader):
+            model.eval
+            return [model(x) for x in loader]
+        """, ("DK401", "model.eval")),
+    "train(True) before a validation": ("""
+        def fit(model, loader, valid_set):
+            model.train(True)
+            for x, y in loader:
+                F.cross_entropy(model(x), y).backward()
+            with torch.inference_mode():
+                print(model(valid_set.x))
+        """, ("DK401", "print(model(valid_set.x))")),
+    "captum in training mode": ("""
+        from captum.attr import Saliency
+
+        def explain(x):
+            model = Net()
+            method = Saliency(model)
+            return method.attribute(x)
+        """, ("DK402", "return method.attribute(x)")),
+    "saliency by hand": ("""
+        def saliency_map(x):
+            model = Net()
+            model.train()
+            x.requires_grad_()
+            model(x).max().backward()
+            return x.grad.abs()
+        """, ("DK402", "model(x).max().backward()")),
+    "functional dropout": ("""
+        class Block(nn.Module):
+            def forward(self, x):
+                return F.dropout(x, 0.5)
+        """, ("DK101", "return F.dropout(x, 0.5)")),
+    "functional dropout in a method that forward calls": ("""
+        from torch.nn.functional import dropout2d as thin
+
+        class Block(Net):
+            def forward(self, x):
+                return self.head(x)
+
+            def head(self, x):
+                return thin(x, p=0.1)
+        """, ("DK101", "return thin(x, p=0.1)")),
+    "attention": ("""
+        class Attention(nn.Module):
+            def forward(self, q):
+                return F.scaled_dot_product_attention(q, q, q, dropout_p=self.p)
+        """, ("DK101", "return F.scaled_dot_product_attention(q, q, q, dropout_p=self.p)")),
+    "dropout built in forward": ("""
+        class Block(nn.Module):
+            def forward(self, x):
+                drop = nn.Dropout(0.5)
+                return drop(x)
+        """, ("DK101", "return drop(x)")),
+}
+GOOD = {
+    "unknown mode": f"""
+        def validate(model, val_loader):
+            with torch.no_grad():
+                for x in val_loader:
+                    model(x)
+
+        def train(model, loader):
+            {STEP}
+        """,
+    "train(False)": f"""
+        def fit(model, loader, val_loader):
+            model.train()
+            {STEP}
+            model.train(False)
+            for x in val_loader:
+                model(x)
+        """,
+    "a context manager takes care": f"""
+        from tools import evaluating
+
+        def fit(model, loader, val_loader):
+            model.train()
+            {STEP}
+            with evaluating(model), torch.no_grad():
+                for x in val_loader:
+                    model(x)
+        """,
+    "an unknown function may switch": f"""
+        from tools import set_mode
+
+        def fit(model, loader, val_loader):
+            model.train()
+            {STEP}
+            set_mode(model, "eval")
+            for x in val_loader:
+                model(x)
+        """,
+    "lightning": f"""
+        import lightning as L
+
+        class Task(L.LightningModule):
+            def fit(self, model, loader, val_loader):
+                model.train()
+                {STEP}
+                for x in val_loader:
+                    model(x)
+        """,
+    "phases": """
+        def fit(model, loaders, optimizer):
+            for epoch in range(3):
+                for phase in ["train", "val"]:
+                    if phase == "train":
+                        model.train()
+                    else:
+                        model.eval()
+                    for x, y in loaders[phase]:
+                        with torch.set_grad_enabled(phase == "train"):
+                            loss = F.cross_entropy(model(x), y)
+                            if phase == "train":
+                                loss.backward()
+        """,
+    "a mode by argument": f"""
+        def run(model, loader, training):
+            model.train(training)
+            {STEP}
+            for x in loader.validation:
+                model(x)
+        """,
+    "train at the end": """
+        def fit(model, loader, val_loader):
+            model.train()
+            for epoch in range(3):
+                for x, y in loader:
+                    F.cross_entropy(model(x), y).backward()
+                try:
+                    model.eval()
+                    for x in val_loader:
+                        model(x)
+                finally:
+                    model.train()
+        """,
+    "Monte-Carlo": f"""
+        def mc_dropout(model, loader, test_loader):
+            model.train()
+            {STEP}
+            with torch.no_grad():
+                for x in test_loader:
+                    model(x)
+        """,
+    "train() in front of an evaluation is meant": """
+        def evaluate(model, test_loader):
+            model.train()
+            with torch.no_grad():
+                for x in test_loader:
+                    model(x)
+        """,
+    "the owner is switched": """
+        class Task(nn.Module):
+            def fit(self, loader, val_loader):
+                self.net.train()
+                for x in loader:
+                    self.net(x).sum().backward()
+                self.eval()
+                for x in val_loader:
+                    self.net(x)
+        """,
+    "models are switched in a loop": """
+        def fit(models, model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            for one in models:
+                one.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "the wrapped model is switched": """
+        def fit(loader, val_loader):
+            model = nn.DataParallel(Net())
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            model.module.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "a part is switched": """
+        def fit(model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            model.encoder.eval()
+            for x in val_loader:
+                model(x)
+        """,
+    "the method of the class": """
+        def fit(model, loader, val_loader):
+            model.train()
+            for x in loader:
+                model(x).sum().backward()
+            nn.Module.eval(model)
+            for x in val_loader:
+                model(x)
+        """,
+    "callbacks are given the trainer": """
+        class Trainer:
+            def fit(self, loader, val_loader):
+                self.model.train()
+                for x in loader:
+                    self.model(x).sum().backward()
+                self.callbacks.before_validation(self)
+                for x in val_loader:
+                    self.model(x)
+        """,
+    "a closure evaluates": """
+        def main(loader, val_loader):
+            model = Net()
+
+            def evaluate():
+                model.eval()
+                for x in val_loader:
+                    model(x)
+                model.train()
+
+            for epoch in range(3):
+                for x in loader:
+                    model(x).sum().backward()
+                evaluate()
+        """,
+    "a frozen model in evaluation mode": """
+        def fit(model, head, loader):
+            model.eval()
+            for epoch in range(3):
+                for x, y in loader:
+                    F.cross_entropy(head(model(x)), y).backward()
+        """,
+    "a momentum encoder": """
+        def fit(model, momentum, loader):
+            model.train()
+            momentum.train()
+            for x, y in loader:
+                with torch.no_grad():
+                    key = momentum(x)
+                F.cross_entropy(model(x) @ key, y).backward()
+        """,
+    "test-time training": """
+        def adapt(model, test_loader):
+            model.train()
+            for x in test_loader:
+                model(x).sum().backward()
+        """,
+    "a unit test": """
+        def test_shape(x):
+            model = Net()
+            model(x).sum().backward()
+            with torch.no_grad():
+                assert model(x).shape == x.shape
+        """,
+    "quantisation-aware training": """
+        from torch.ao.quantization import prepare_qat
+
+        def quantize(loader):
+            model = prepare_qat(Net())
+            for x, y in loader:
+                F.cross_entropy(model(x), y).backward()
+        """,
+    "eval of another kind": """
+        def table(frame):
+            frame.eval("a + b")
+            for x in frame.test: frame(x)
+        """,
+    "functional dropout with the mode": """
+        class Block(nn.Module):
+            def forward(self, x, *more):
+                x = F.dropout(x, 0.5, self.training)
+                x = F.dropout(x, 0.5, training=self.training)
+                x = F.dropout(x, *more)
+                x = F.dropout(x, 0.0)
+                if self.training:
+                    x = F.dropout(x, 0.5)
+                return F.scaled_dot_product_attention(x, x, x, dropout_p=self.p if self.training else 0.0)
+        """,
+    "always on by design": """
+        class Prenet(nn.Module):
+            def forward(self, x):
+                return F.dropout(x, 0.5, training=True)
+
+            def sample(self, x):
+                return F.dropout(x, 0.5)
+        """,
+    "a function outside a module": """
+        def augment(x):
+            return F.dropout(x, 0.5)
+        """,
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), BAD.values(), ids=BAD)
+def test_a_mistake_is_flagged_at_its_line(source, expected):
+    assert flagged(source) == [expected]
+
+
+@pytest.mark.parametrize("source", GOOD.values(), ids=GOOD)
+def test_a_correct_program_is_not_flagged(source):
+    assert flagged(source) == []
+
+
+def test_a_model_without_modes_is_not_judged():
+    source = ("import torch\nfrom torch import nn\nmodel = nn.Sequential(nn.Linear(2, 2))\n"
+              "for x in loader: model(x).sum().backward()\nwith torch.no_grad():\n    for x in test_loader: model(x)\n")
+    assert audit_text(source) == []
+    assert len(audit_text(source.replace("nn.Linear(2, 2)", "nn.Linear(2, 2), nn.Dropout(0.5)"))) == 1
+
+
+def test_a_tree_is_read_and_what_is_no_source_is_a_gap(tmp_path):
+    (tmp_path / "a.py").write_text("model.eval\n")
+    (tmp_path / "b.py").write_text("def broken(:\n")
+    (tmp_path / "c.py").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "d.py").write_text("model.eval\n")
+    result = audit_source(tmp_path)
+    assert [found.place.file for found in result.findings] == [(tmp_path / "a.py").as_posix()]
+    assert [gap.what.rpartition("/")[2] for gap in result.coverage.gaps] == ["b.py", "c.py"]
+    assert len(result.coverage.files) == 1
+
+
+def test_rules_are_selected_and_comments_allow(tmp_path):
+    (tmp_path / "a.py").write_text("model.eval  # dropkit: allow DK401 (a joke)\nnet.eval  # dropkit: allow DK401\n")
+    result = audit_source(tmp_path)
+    assert [found.rule for found in result.findings] == ["DK401", "DK001"]
+    assert [reason for _, reason in result.allowed] == ["a joke"]
+    assert audit_source(tmp_path, select=["DK0"]).findings == result.findings[1:]
+    assert audit_source(tmp_path, ignore=["DK4", "DK001"]).findings == ()
+
+
+def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="Name a"):
+            audit_source(path)
+
+
+def test_deeply_nested_loops_end():
+    depth = 15
+    lines = [f"{'  ' * level}for i{level} in range(2):" for level in range(depth)]
+    assert flagged("\n".join([*lines, "  " * depth + "model.train()"])) == []

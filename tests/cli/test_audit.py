@@ -1,0 +1,235 @@
+"""``dropkit audit``: targets, inputs, formats, exit codes."""
+
+import json
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+import dropkit as dk
+from dropkit.audit.finding import Finding, Place
+from dropkit.audit.result import AuditResult, Coverage, Gap
+from dropkit.cli.main import main
+from dropkit.cli.targets import find_inputs, find_model, make_input
+
+NET = """\
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+def batch():
+    return {"x": torch.ones(2, 4)}
+
+def fails():
+    raise RuntimeError("no weights")
+
+model = build()
+number = 3
+"""
+
+
+class Stub:
+    """Stands in for the probe: remembers how it was called, and returns what a test wants."""
+
+    def __init__(self):
+        self.found, self.gaps, self.passes = [], [], ("train", "eval")
+
+    def __call__(self, model, inputs, *, select=None, ignore=None):
+        self.model, self.inputs, self.select, self.ignore = model, inputs, select, ignore
+        if isinstance(self.found, Exception):
+            raise self.found
+        return AuditResult(tuple(self.found), Coverage(self.passes, 4, 4, gaps=tuple(self.gaps)))
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    module, made = ModuleType("dropkit.audit.audit"), Stub()
+    module.audit = made
+    monkeypatch.setitem(sys.modules, "dropkit.audit.audit", module)
+    return made
+
+
+@pytest.fixture
+def net(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    return "net.py:build"
+
+
+def finding(severity="error", rule="DK101", line=5):
+    return Finding(rule, "it drops in evaluation", Place("1", "net.py", line, "x"), severity, "Mend it", {}, str(line))
+
+
+def run(*arguments):
+    return main(["audit", *arguments])
+
+
+def one_line(capsys):
+    text = capsys.readouterr().err
+    assert len(text.strip().splitlines()) == 1
+    return text
+
+
+def test_a_clean_model_exits_with_0(stub, net, capsys):
+    assert run(net, "--input", "2,4") == 0
+    assert capsys.readouterr().out.startswith("No findings.\nCovered: passes train, eval; 4 of 4 modules")
+    assert isinstance(stub.model, nn.Sequential)
+    assert stub.inputs.shape == (2, 4)
+
+
+def test_a_model_is_audited_without_the_stub(tmp_path, capsys):
+    (tmp_path / "bad.py").write_text("from torch import nn\nfrom torch.nn import functional as F\n\nclass Net(nn.Module):\n"
+                                     "    def forward(self, x):\n        return F.dropout(x, 0.5)\n")
+    assert run(f"{tmp_path / 'bad.py'}:Net", "--input", "8,64", "--select", "DK101") == 1
+    assert "bad.py:6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("severity", "level", "code"), [
+    ("error", "error", 1), ("warning", "error", 0), ("warning", "warning", 1), ("note", "warning", 0), ("note", "note", 1)])
+def test_the_fail_level_decides(stub, net, severity, level, code):
+    stub.found = [finding(severity)]
+    assert run(net, "--input", "2,4", "--fail-level", level) == code
+
+
+def test_what_was_not_covered_is_said(stub, net, capsys):
+    stub.gaps = [Gap("module '2'", "it did not run")]
+    assert run(net, "--input", "2,4") == 0
+    assert "not known to be clean" in capsys.readouterr().out
+
+
+def test_a_model_that_runs_in_no_mode_is_2(stub, net, capsys):
+    stub.passes, stub.gaps = (), [Gap("pass in training", "RuntimeError: shapes")]
+    assert run(net, "--input", "2,4") == 2
+    assert "RuntimeError: shapes" in one_line(capsys)
+
+
+def test_an_audit_that_fails_is_2_without_a_traceback(stub, net, capsys):
+    stub.found = KeyError("unexpected")
+    assert run(net, "--input", "2,4") == 2
+    assert "KeyError" in one_line(capsys)
+
+
+def test_rules_are_handed_on(stub, net):
+    stub.found = [finding(rule="DK203"), finding(rule="DK101")]
+    assert run(net, "--input", "2,4", "--select", "dk1,DK2", "--ignore", "DK203", "--ignore", "DK101") == 0
+    assert (stub.select, stub.ignore) == (["DK1", "DK2"], ["DK203", "DK101"])
+
+
+def test_a_baseline_is_written_and_read(stub, net, capsys):
+    stub.found = [finding()]
+    assert run(net, "--input", "2,4", "--write-baseline", "known.json") == 0
+    assert run(net, "--input", "2,4", "--baseline", "known.json") == 0
+    stub.found = [finding(), finding(line=9)]
+    assert run(net, "--input", "2,4", "--baseline", "known.json") == 1
+    assert run(net, "--input", "2,4", "--baseline", "net.py") == 2
+
+
+def test_a_comment_in_the_model_s_source_allows(stub, net, tmp_path, capsys):
+    (tmp_path / "net.py").write_text(NET.replace("Linear(8, 2))", "Linear(8, 2))  # dropkit: allow DK101 (meant)"))
+    stub.found = [finding()]
+    assert run(net, "--input", "2,4") == 0
+    assert "(meant)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["json", "sarif"])
+def test_a_file_is_written(stub, net, tmp_path, capsys, form):
+    stub.found = [finding()]
+    assert run(net, "--input", "2,4", "--format", form, "--out", "result.txt") == 1
+    assert json.loads((tmp_path / "result.txt").read_text())
+    assert capsys.readouterr().out == ""
+
+
+def test_annotations(stub, net, capsys):
+    stub.found = [finding()]
+    run(net, "--input", "2,4", "--format", "github")
+    assert capsys.readouterr().out.startswith("::error file=net.py,line=5,")
+
+
+def test_source_is_audited_without_running_it(tmp_path, capsys):
+    pytest.importorskip("libcst")
+    (tmp_path / "fit.py").write_text("import nowhere_to_be_found\nmodel.eval\n")
+    assert run(str(tmp_path), "--static") == 1
+    assert "fit.py:2" in capsys.readouterr().out
+    assert run(str(tmp_path / "fit.py"), str(tmp_path), "--static", "--ignore", "DK4") == 0
+    assert run(str(tmp_path / "missing"), "--static") == 2
+
+
+@pytest.mark.parametrize("arguments", [
+    ["net.py:build"], ["net.py"], ["net.py:missing", "--input", "2"], ["net.py:fails", "--input", "2"],
+    ["net.py:number", "--input", "2"], ["net.py:batch", "--input", "2"], ["net.py:build", "--input", "a,b"],
+    ["net.py:build", "--input", "2:int65"], ["net.py:build", "--input", "2:int64:5..1"],
+    ["net.py:build", "--input", "a=2", "--input", "3"], ["net.py:build", "--input", "2", "--inputs", "net.py:batch"],
+    ["net.py:build", "--inputs", "net.py:fails"], ["net.py:build", "net.py:build", "--input", "2"],
+    ["net.py:build", "--input", "2", "--select", "F401"]], ids=" ".join)
+def test_what_cannot_be_audited_is_2_in_a_line(stub, net, capsys, arguments):
+    assert run(*arguments) == 2
+    assert one_line(capsys).startswith("dropkit audit: error: ")
+
+
+def test_models_by_name(net):
+    assert isinstance(find_model(net), nn.Sequential)
+    assert isinstance(find_model("net.py:model"), nn.Sequential)
+
+
+def test_inputs_by_shape_type_and_range():
+    ids = make_input("2,16:int64:0..1000")[1]
+    assert ids.dtype == torch.int64
+    assert 0 <= int(ids.min()) <= int(ids.max()) < 1000
+    assert int(ids.max()) > 1
+    values = make_input("3,4:float64:-1.5..2.5")[1]
+    assert values.dtype == torch.float64
+    assert -1.5 <= float(values.min()) <= float(values.max()) <= 2.5
+    assert make_input("2,3:bool")[1].dtype == torch.bool
+    assert torch.equal(make_input("2,3")[1], make_input("2,3")[1])
+
+
+def test_inputs_together(net):
+    model = nn.Linear(2, 2)
+    pair = find_inputs(model, ["2,4", "2,5"], None)
+    assert [tuple(value.shape) for value in pair] == [(2, 4), (2, 5)]
+    named = find_inputs(model, ["ids=2,4:int64:0..9", "mask=2,4:bool"], None)
+    assert list(named) == ["ids", "mask"]
+    assert list(find_inputs(model, [], "net.py:batch")) == ["x"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [
+    "bert,num_hidden_layers=1,hidden_size=32,num_attention_heads=2,intermediate_size=32,vocab_size=99",
+    "t5,num_layers=1,d_model=32,d_kv=8,num_heads=2,d_ff=32,vocab_size=99",
+    "vit,num_hidden_layers=1,hidden_size=32,num_attention_heads=2,intermediate_size=32"], ids=["bert", "t5", "vit"])
+def test_models_of_transformers_by_configuration(name):
+    pytest.importorskip("transformers")
+    model = find_model(f"transformers:{name}").eval()
+    model(**find_inputs(model, [], None))
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers_by_file(tmp_path):
+    pytest.importorskip("transformers")
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "vocab_size": 99,
+                                "architectures": ["GPT2LMHeadModel"]}))
+    assert type(find_model(f"transformers:{file}")).__name__ == "GPT2LMHeadModel"
+    with pytest.raises(dk.InputError, match="transformers builds"):
+        find_model("transformers:nonsense")
+
+
+def test_the_assertion_shows_the_findings(stub):
+    model = nn.Linear(2, 2)
+    dk.assert_no_findings(model, torch.ones(1, 2))
+    stub.found = [finding("note")]
+    dk.assert_no_findings(model, torch.ones(1, 2), select=["DK1"])
+    assert stub.select == ["DK1"]
+    stub.found = [finding("warning")]
+    with pytest.raises(AssertionError, match=r"DK101  net\.py:5"):
+        dk.assert_no_findings(model, torch.ones(1, 2))
+    stub.found, stub.gaps = [], [Gap("module '0'", "it did not run")]
+    with pytest.raises(AssertionError, match="it did not run"):
+        dk.assert_no_findings(model, torch.ones(1, 2))
+    dk.assert_no_findings(model, torch.ones(1, 2), complete=False)
+    with pytest.raises(dk.InputError, match="note, warning or error"):
+        dk.assert_no_findings(model, torch.ones(1, 2), fail_level="fatal")
