@@ -54,7 +54,8 @@ class SiteCall:
         active: whether it dropped in this pass.
         functional: whether it is a call and no module.
         op: the operation.
-        place: the line of user code that called it.
+        forgetful: the line that runs it inside a checkpoint without ``preserve_rng_state``, which draws another mask when it
+            computes it again; None elsewhere.
     """
 
     name: str
@@ -63,7 +64,7 @@ class SiteCall:
     active: bool
     functional: bool
     op: Op = field(repr=False)
-    place: Place = field(repr=False)
+    forgetful: Place | None = field(default=None, repr=False)
 
 
 @dataclass(eq=False)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -41,6 +42,21 @@ def place_of_call(module: str) -> Place:
             return Place(module, name, frame.f_lineno, linecache.getline(name, frame.f_lineno).strip())
         frame = frame.f_back  # type: ignore[assignment]
     return Place(module)
+
+
+def _forgetful() -> Place | None:
+    """The line that calls a checkpoint around what runs now that keeps no random state; None where there is none."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not run_pass.__code__:
+        if frame.f_code.co_filename == checkpoint.__file__ and frame.f_locals.get("preserve") is False:
+            above = frame.f_back
+            while above is not None and above.f_code.co_filename.startswith((_TORCH, _OURS)):
+                above = above.f_back
+            if above is not None:
+                name = above.f_code.co_filename
+                return Place(None, name, above.f_lineno, linecache.getline(name, above.f_lineno).strip())
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
 
 
 class _Recorder:
@@ -75,7 +91,7 @@ class _Recorder:
 
     def site(self, name: str, kind: str, p: float, active: bool, functional: bool) -> None:
         op = Op(-1, kind, self.path, place_of_call(self.path))
-        op.site = self.pending = SiteCall(name, kind, p, active, functional, op)
+        op.site = self.pending = SiteCall(name, kind, p, active, functional, op, _forgetful())
         self.result.sites.append(self.pending)
 
     def settle(self, result: Any, start: int) -> None:

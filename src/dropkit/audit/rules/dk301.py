@@ -1,54 +1,79 @@
-"""DK301: another mean in training than in evaluation."""
+"""DK301: training's mean that is not evaluation's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from dropkit.audit.finding import Finding, Place
-from dropkit.audit.observation import TRAIN, Observation
+from dropkit.audit.observation import EVAL, TRAIN, Observation
 from dropkit.audit.rule import Rule
+from dropkit.inference.freeze import freeze_check
+
+_APART = 0.03  # smaller differences may be meant
 
 
-def _check(seen: Observation) -> Iterable[Finding]:
-    found = seen.ran(TRAIN)
-    if found is None:
+def check(seen: Observation) -> Iterator[Finding]:
+    """Measure, for each module that acts in training alone, training's mean as a multiple of evaluation's output."""
+    if seen.ran(TRAIN) is None or seen.ran(EVAL) is None:
         return
-    for name, (factor, width) in seen.expectation.items():
-        if abs(factor - 1) <= max(width, 0.05):
-            continue
-        site = next((site for site in found.sites if site.name == name), None)
-        inside = [op for op in found.ops if op.module == name]
-        place = site.op.place if site is not None else inside[-1].place if inside else Place(name)
-        yield RULE.finding(f"The mean output of {name or '(model)'} in training is {factor:.3g} times that in evaluation "
-                           f"(99 % interval "
-                           f"+-{width:.2g})", place, subject=name, evidence={"factor": factor, "half_width": width})
+    called = {op.module: op.place for op in seen.passes[TRAIN].ops}
+    for found in freeze_check(seen.model, seen.inputs, passes=100).factors:
+        if found.judged and not found.matches and abs(found.factor - 1) > _APART:
+            place = called.get(found.name, Place())
+            yield RULE.finding(
+                f"the mean of {found.name!r} in training is {found.factor:.3g} times its output in evaluation "
+                f"[{found.low:.3g}, {found.high:.3g}]", Place(found.name, place.file, place.line, place.code),
+                evidence={"factor": found.factor, "low": found.low, "high": found.high})
 
 
-_BAD = """import torch
-from torch import nn
-from torch.nn import functional as F
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(16, 32), nn.Linear(32, 4)
-    def forward(self, x):
-        x = F.relu(self.first(x))
-        if self.training:
-            mask = (torch.rand_like(x) < 0.6).float()
-            x = x * mask
-        return self.last(x)
-def build():
-    return Net()
-def inputs():
-    return torch.randn(64, 16)
-"""
 RULE = Rule(
-    "DK301", "The expected activation differs between training and evaluation",
-    "Inverted dropout divides by the keep rate q = 1 - p, so that the mean stays. A missing scale gives the factor "
-    "q, a double one 1/q, the keep rate taken for p gives q/p or p/q. The network then meets other values in "
-    "evaluation than it was trained on.",
-    "Divide by 1 - p once, in training only.",
-    "error", "medium", _BAD, _BAD.replace("x * mask", "x * mask / 0.6"),
-    ("github.com/lmjohns3/theanets, pull request 123",
-     "github.com/CSTR-Edinburgh/mlpractical, pull request 32",
-     "github.com/piergiaj/pytorch-i3d, issue 58",), _check)
+    id="DK301",
+    title="the mean in training is not the output in evaluation",
+    why="Dropout keeps the mean only if what is kept is divided by 1 - p in training, or everything multiplied by 1 - p in evaluation. "
+        "A scale that is forgotten, applied twice, or turned round shifts everything that comes after, in one of the two modes.",
+    fix="Divide by the probability of keeping, once, in training. Or use `nn.Dropout` or one of dropkit's variants.",
+    severity="error",
+    confidence="high",
+    bad="""
+import torch
+from torch import nn
+
+
+class Drop(nn.Module):
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand_like(x) > 0.5)  # here
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), Drop(), nn.Linear(64, 2))
+
+
+def inputs():
+    return torch.ones(8, 64)
+""",
+    good="""
+import torch
+from torch import nn
+
+
+class Drop(nn.Module):
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand_like(x) > 0.5) / 0.5
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), Drop(), nn.Linear(64, 2))
+
+
+def inputs():
+    return torch.ones(8, 64)
+""",
+    references=("Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: \"Dropout: a simple way to prevent neural networks "
+                "from overfitting\", JMLR 2014: weights are multiplied by the probability of keeping in evaluation.",),
+    check=check)
