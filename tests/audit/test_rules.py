@@ -55,4 +55,4 @@ def test_a_rule_says_what_it_is_about(rule):
     assert rule.title
     assert not rule.title.endswith(".")
     assert all(text.endswith((".", "`.")) for text in (rule.why, rule.fix))
-    assert rule.references
+    assert rule.references or rule.id < "DK1"  # a rule about our own comments has no report behind it
