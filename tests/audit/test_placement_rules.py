@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropkit.audit.audit import audit
+from dropkit.audit.finding import Place
 from dropkit.audit.observation import Observation, Op, Pass, SiteCall
 from dropkit.audit.rule import Rule
 from dropkit.audit.rules import dk301, dk302, dk304, rules
@@ -31,7 +33,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norms[0](x)
         x = x + self.path(self.drop(self.attention(y, y, y, need_weights=False)[0]))
-        return x + self.path(self.drop(self.second(F.gelu(self.first(self.norms[1](x))))))
+        out: Tensor = x + self.path(self.drop(self.second(F.gelu(self.first(self.norms[1](x))))))
+        return out
 
 
 class _GPT(nn.Module):
@@ -42,7 +45,8 @@ class _GPT(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = self.drop(self.token(ids) + self.position(torch.arange(ids.shape[1])))
-        return self.head(self.norm(self.blocks(x)))
+        out: Tensor = self.head(self.norm(self.blocks(x)))
+        return out
 
 
 class _Wide(nn.Module):
@@ -55,7 +59,8 @@ class _Wide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.c[0](F.relu(self.n[0](x)))
-        return self.short(x) + self.c[1](self.drop(F.relu(self.n[1](y))))
+        out: Tensor = self.short(x) + self.c[1](self.drop(F.relu(self.n[1](y))))
+        return out
 
 
 def _wide_resnet() -> nn.Module:
@@ -70,7 +75,8 @@ class _Tagger(nn.Module):
         self.last = nn.Linear(32, 5)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.last(self.drop(self.rnn(self.drop(self.embed(ids)))[0]))
+        out: Tensor = self.last(self.drop(self.rnn(self.drop(self.embed(ids)))[0]))
+        return out
 
 
 class _Prenet(nn.Module):
@@ -93,7 +99,7 @@ def _vgg() -> nn.Module:
                          nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.5), nn.Linear(64, 10))
 
 
-WELL_PLACED = {
+WELL_PLACED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "gpt": (_GPT, lambda: torch.randint(0, 50, (2, 7))), "wide resnet": (_wide_resnet, lambda: torch.randn(4, 3, 8, 8)),
     "tagger": (_Tagger, lambda: torch.randint(0, 50, (6, 3))), "prenet": (_Prenet, lambda: torch.randn(4, 8)),
     "vgg": (_vgg, lambda: torch.randn(4, 3, 16, 16)),
@@ -109,8 +115,8 @@ def test_well_placed_dropout_is_left_alone(name: str) -> None:
 def _observed(module: nn.Module, kind: str = "dropout", before: str = "linear", shape: tuple[int, ...] = (4, 8),
               inplace: bool = False) -> Observation:
     """A pass in training of one operation and one site, made by hand."""
-    first = Op(0, before, "", dk301.Place(""), shape=shape)
-    last = Op(1, kind, "0", dk301.Place("0", "net.py", 7), (first,), shape=shape, arguments={"inplace": inplace})
+    first = Op(0, before, "", Place(""), shape=shape)
+    last = Op(1, kind, "0", Place("0", "net.py", 7), (first,), shape=shape, arguments={"inplace": inplace})
     first.users.append(last)
     site = last.site = SiteCall("0", kind, getattr(module, "p", 0.1), True, False, last)
     return Observation(module, {"0": module}, None, {"train": Pass("train", [first, last], [site])})
@@ -142,8 +148,10 @@ def test_a_rate_that_does_not_reach_the_site() -> None:
         assert [found.severity for found in rates_reach(scope["build"], scope["inputs"]())] == expected
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules() if rule.check is not None and rule.id[2] in "234" and rule.id != "DK301"],
-                         ids=lambda rule: rule.id)
+PLACED = [rule for rule in rules() if rule.check is not None and rule.id[2] in "234" and rule.id != "DK301"]
+
+
+@pytest.mark.parametrize("rule", PLACED, ids=lambda rule: rule.id)
 def test_the_line_named_is_that_of_the_site(rule: Rule) -> None:
     scope: dict[str, Any] = {"__name__": "audited"}
     exec(compile(rule.bad, "audited.py", "exec"), scope)
