@@ -187,6 +187,7 @@ def summary(cases: list[Case]) -> Iterator[str]:
 def architectures() -> Iterator[str]:
     """Audit models of transformers, built from small configurations without weights."""
     import transformers
+
     from dropkit.audit.audit import audit
     for name, (kind, settings, inputs) in ARCHITECTURES.items():
         torch.manual_seed(0)

@@ -12,10 +12,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
 
 
-@pytest.mark.parametrize("block", [0, *range(2, 9)])
+@pytest.mark.parametrize("block", [0, *range(2, 10)])
 def test_a_block_runs(block, capsys):
     names = {"model": nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), "x": torch.ones(2, 4)}
     exec("import torch, dropkit as dk\n" + BLOCKS[block], names)

@@ -30,7 +30,7 @@ def flagged(source):
     return [(found.rule, found.place.code) for found in audit_text(HEAD + textwrap.dedent(source))]
 
 
-STATIC = [rule for rule in rules() if rule.check is None]
+STATIC = [rule for rule in rules() if rule.check is None and rule.id != "DK304"]  # which compares two builds
 
 
 @pytest.mark.parametrize("rule", STATIC, ids=[rule.id for rule in STATIC])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -11,8 +11,8 @@ from dropkit.audit.finding import SEVERITIES, Finding
 from dropkit.audit.result import AuditResult, Coverage, Gap
 
 
-def audit(model: nn.Module, inputs: Any, *, select: Collection[str] | None = None,
-          ignore: Collection[str] | None = None) -> AuditResult:
+def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
+          ignore: Iterable[str] | None = None) -> AuditResult:
     """Look for dropout mistakes in a model.
 
     Args:
@@ -27,7 +27,7 @@ def audit(model: nn.Module, inputs: Any, *, select: Collection[str] | None = Non
         ...     def forward(self, x):
         ...         return F.dropout(x, 0.2)
         >>> import torch
-        >>> [found.rule for found in audit(Head(), torch.ones(2, 3)).findings]
+        >>> [found.rule for found in audit(Head(), torch.ones(2, 30)).findings]
         ['DK101']
     """
     from dropkit.audit.probe import observe  # loaded when first used: every program imports this module

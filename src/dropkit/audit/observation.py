@@ -119,8 +119,6 @@ class Observation:
         batch_norm_inputs: by the module's path: per channel the variance of its input in training and in evaluation, each over
             a number of runs, to be compared by rule DK201: ``(train, eval)``.
         gradients: the names of the parameters that a sum of the outputs reaches in training; None where no backward was run.
-        expectation: by the path of the module or the site's name: the measured factor of the mean output in training over that
-            in evaluation with the half width of its 99 % interval, ``(factor, half_width)``.
         gaps: what could not be observed.
     """
 
@@ -130,7 +128,6 @@ class Observation:
     passes: dict[str, Pass] = field(default_factory=dict)
     batch_norm_inputs: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     gradients: set[str] | None = None
-    expectation: dict[str, tuple[float, float]] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
 
     def ran(self, mode: str) -> Pass | None:

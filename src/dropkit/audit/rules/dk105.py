@@ -14,16 +14,17 @@ def check(seen: Observation) -> Iterator[Finding]:
     """Find sites that run inside a checkpoint which keeps no random state."""
     for site in {site.name: site for site in seen.site_calls(TRAIN)}.values():
         if site.active and site.forgetful is not None:
-            yield RULE.finding(f"the site {site.name!r} runs inside a checkpoint with preserve_rng_state=False: its mask is another when "
-                               "the backward pass computes it again", replace(site.forgetful, module=site.name.partition(":")[0]),
+            where = replace(site.forgetful, module=site.name.partition(":")[0])
+            yield RULE.finding(f"the site {site.name!r} runs inside a checkpoint with preserve_rng_state=False: its mask is "
+                               "another when the backward pass computes it again", where,
                                subject=site.name, evidence={"p": site.p})
 
 
 RULE = Rule(
     id="DK105",
     title="a checkpoint computes dropout again with another mask",
-    why="Activation checkpointing runs the forward a second time in the backward pass. Without the random state of the first time the "
-        "masks differ, and the gradients belong to another function than the loss.",
+    why="Activation checkpointing runs the forward a second time in the backward pass. Without the random state of the first "
+        "time the masks differ, and the gradients belong to another function than the loss.",
     fix="Leave `preserve_rng_state` at its default, True. Or make masks a function of the step with `dk.keyed`, and pass "
         "`context_fn=dk.checkpoint_contexts`.",
     severity="error",

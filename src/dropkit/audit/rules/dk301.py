@@ -17,7 +17,10 @@ def check(seen: Observation) -> Iterator[Finding]:
     if seen.ran(TRAIN) is None or seen.ran(EVAL) is None:
         return
     called = {op.module: op.place for op in seen.passes[TRAIN].ops}
-    for found in freeze_check(seen.model, seen.inputs, passes=100).factors:
+    report = freeze_check(seen.model, seen.inputs, passes=100)
+    for found in report.factors:
+        if found.name in report.varying:
+            continue  # DK101 or DK103: there is no evaluation to compare with
         if found.judged and not found.matches and abs(found.factor - 1) > _APART:
             place = called.get(found.name, Place())
             yield RULE.finding(
@@ -29,8 +32,9 @@ def check(seen: Observation) -> Iterator[Finding]:
 RULE = Rule(
     id="DK301",
     title="the mean in training is not the output in evaluation",
-    why="Dropout keeps the mean only if what is kept is divided by 1 - p in training, or everything multiplied by 1 - p in evaluation. "
-        "A scale that is forgotten, applied twice, or turned round shifts everything that comes after, in one of the two modes.",
+    why="Dropout keeps the mean only if what is kept is divided by 1 - p in training, or everything multiplied by 1 - p in "
+        "evaluation. A scale that is forgotten, applied twice, or turned round shifts everything that comes after, in one "
+        "of the two modes.",
     fix="Divide by the probability of keeping, once, in training. Or use `nn.Dropout` or one of dropkit's variants.",
     severity="error",
     confidence="high",
