@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -93,6 +94,8 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
                          fix="Call mc_predict outside the with block")
     parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
     with ExitStack() as undo:
+        if "torch._dynamo" in sys.modules:  # parts that are compiled run as they are written: the passes are not what they saw
+            undo.enter_context(torch.compiler.set_stance("force_eager"))
         undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
