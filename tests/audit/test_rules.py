@@ -10,6 +10,7 @@ import torch
 from dropkit.audit.audit import audit
 from dropkit.audit.rule import Rule
 from dropkit.audit.rules import rules
+from dropkit.core.errors import InputError
 
 CHECKED = [rule for rule in rules() if rule.check is not None]
 
@@ -32,3 +33,14 @@ def test_bad_is_flagged_and_good_is_not(rule: Rule) -> None:
     assert bad.findings[0].place.file == "audited.py"
     assert not good.findings
     assert good.coverage.passes == ("train", "eval", "train again"), good.coverage
+
+
+@pytest.mark.parametrize("names", [{"select": ["DK9"]}, {"ignore": ["dk101"]}, {"select": "XX"}])
+def test_a_rule_that_does_not_exist_is_refused(names: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="a rule is named by its id"):
+        audit(torch.nn.ReLU(), torch.ones(2, 30), **names)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
+def test_a_rule_names_its_source(rule: Rule) -> None:
+    assert rule.references or rule.id == "DK001"  # which is about the audit's own comments

@@ -8,6 +8,7 @@ from dropkit.audit.rules import rules
 
 pytest.importorskip("libcst")
 from dropkit.audit.static import audit_source, audit_text
+from dropkit.core.errors import InputError
 
 HEAD = """\
 import torch
@@ -454,3 +455,9 @@ def test_deeply_nested_loops_end():
     depth = 15
     lines = [f"{'  ' * level}for i{level} in range(2):" for level in range(depth)]
     assert flagged("\n".join([*lines, "  " * depth + "model.train()"])) == []
+
+
+def test_a_rule_that_does_not_exist_is_refused(tmp_path):
+    (tmp_path / "fit.py").write_text("x = 1\n")
+    with pytest.raises(InputError, match="a rule is named by its id"):
+        audit_source(tmp_path, select=["DK9"])

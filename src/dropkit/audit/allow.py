@@ -95,6 +95,29 @@ def unreasoned(file: str, text: str) -> list[Finding]:
             for found in allowances(text) if not found.reason]
 
 
+def known_ids(names: Iterable[str] | None) -> tuple[str, ...]:
+    """Ids of rules, or beginnings of some, as a user gives them.
+
+    Args:
+        names: the ids; one alone may be a str; None for none.
+
+    Raises:
+        InputError: no rule begins so.
+
+    Example:
+        >>> known_ids(["DK1", "DK201"])
+        ('DK1', 'DK201')
+    """
+    from dropkit.audit.rules import rules  # which this module's users load anyway, and others need not
+
+    found = (names,) if isinstance(names, str) else tuple(names or ())
+    known = [rule.id for rule in rules()]
+    for name in found:
+        if not any(rule.startswith(name) for rule in known):
+            raise InputError("a rule is named by its id or the beginning of it", got=name, fix=f"Known are {', '.join(known)}")
+    return found
+
+
 def chosen(rule: str, select: Iterable[str] | None = None, ignore: Iterable[str] | None = None) -> bool:
     """Whether a rule is among the chosen ones.
 

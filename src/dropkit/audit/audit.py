@@ -21,6 +21,9 @@ def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
         select: ids of rules, or how they begin, such as ``"DK1"``. Default: all.
         ignore: the same, of those to leave out. Default: none.
 
+    Raises:
+        InputError: when ``model`` is no module, or no rule begins as ``select`` or ``ignore`` say.
+
     Example:
         >>> from torch.nn import functional as F
         >>> class Head(nn.Module):
@@ -30,15 +33,16 @@ def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
         >>> [found.rule for found in audit(Head(), torch.ones(2, 30)).findings]
         ['DK101']
     """
+    from dropkit.audit.allow import chosen, known_ids
     from dropkit.audit.probe import observe  # loaded when first used: every program imports this module
     from dropkit.audit.rules import rules
 
+    wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
     seen = observe(model, inputs)
     findings: list[Finding] = []
     gaps = list(seen.gaps)
     for rule in rules():
-        wanted = (select is None or rule.id.startswith(tuple(select))) and not rule.id.startswith(tuple(ignore or ()))
-        if rule.check is None or not wanted:
+        if rule.check is None or not chosen(rule.id, wanted, unwanted):
             continue
         try:
             findings += rule.check(seen)

@@ -174,4 +174,4 @@ def label(site: SiteCall) -> str:
     Args:
         site: one of its calls.
     """
-    return site.name or "(model)"
+    return f"(model){site.name}" if not site.name or site.name.startswith(":") else site.name

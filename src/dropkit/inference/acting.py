@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from dropkit.core.intercept import THREAD
 from dropkit.inference.active import Active
-from dropkit.surgery.functional import Call, read
+from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import kind_of
-from dropkit.surgery.watch import Frame, Watch, never
+from dropkit.surgery.watch import Watch, never
 
 
 class Acting(Watch):
@@ -25,24 +23,13 @@ class Acting(Watch):
         super().__init__(active.model, never)
         self._active = active
 
-    def handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer a call as an `Interceptor` does.
+    def answer(self, call: Call) -> Any:
+        """Answer a call that drops.
 
         Args:
-            function: what was called.
-            args: its positional arguments.
-            kwargs: the others.
+            call: the call.
         """
-        call = read(function, args, kwargs)
-        THREAD.interceptor = None
-        try:
-            if call is None:
-                return getattr(function, "__wrapped__", function)(*args, **kwargs)
-            return self._answer(self._stack()[-1], call)
-        finally:
-            THREAD.interceptor = self
-
-    def _answer(self, frame: Frame, call: Call) -> Any:
+        frame = self._stack()[-1]
         inside = kind_of(frame.module) is not None
         name = "" if inside else call.rule.name
         key = frame.next_key(name)

@@ -109,11 +109,17 @@ class Watch:
         call = read(function, args, kwargs)
         THREAD.interceptor = None
         try:
-            if call is None:
-                return getattr(function, "__wrapped__", function)(*args, **kwargs)
-            return call.without_dropout() if tell(call, call.p) else call.as_written()
+            return getattr(function, "__wrapped__", function)(*args, **kwargs) if call is None else self.answer(call)
         finally:
             THREAD.interceptor = self
+
+    def answer(self, call: Call) -> Any:
+        """Answer a call that drops: as it is written, or without dropout if one of the thread's watchers wants it so.
+
+        Args:
+            call: the call.
+        """
+        return call.without_dropout() if tell(call, call.p) else call.as_written()
 
     def innermost(self) -> Frame | None:
         """The frame of the forward that runs in this thread, or None."""

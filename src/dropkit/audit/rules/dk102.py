@@ -40,4 +40,5 @@ RULE = Rule(
     "DK102", "An evaluation changes a rate or a mode for good",
     "After the first evaluation the network trains on without dropout, or at another rate, and nothing tells.",
     "Leave rates alone and let eval() and train() switch the mode. Where rates must change, put them back.",
-    "error", "high", _BAD, _BAD.replace("        if not self.training:\n            self.drop.p = 0.0\n", ""), (), _check)
+    "error", "high", _BAD, _BAD.replace("        if not self.training:\n            self.drop.p = 0.0\n", ""),
+    ("github.com/NVIDIA/Megatron-LM, issue 411",), _check)

@@ -32,4 +32,5 @@ RULE = Rule(
     "DK103", "Outputs in evaluation differ between runs though no known site is active",
     "Something draws random numbers in evaluation that is no known dropout, so that predictions cannot be repeated.",
     "Draw only if self.training. Where it is meant, say so in a comment.", "warning", "medium", _BAD,
-    _BAD.replace("        return x *", "        return x if not self.training else x *"), (), _check)
+    _BAD.replace("        return x *", "        return x if not self.training else x *"),
+    ("PyTorch documentation, torch.nn.Module.eval: it sets a flag, which only modules that ask for it heed",), _check)

@@ -21,12 +21,12 @@ def _check(seen: Observation) -> Iterable[Finding]:
         measured = seen.batch_norm_inputs.get(norm.module)
         shift = 1 / (1 - site.p) if site.p < 1 else float("inf")
         evidence = {"p": site.p, "theory_zero_mean": shift}
-        told = f"by the factor {shift:.2f} at least"
+        told = f"up to {shift:.2f} times"
         if measured is not None:
             ratio = float((measured[0] / measured[1].clamp_min(1e-12)).median())
-            evidence["measured"], told = ratio, f"measured by the factor {ratio:.2f} (median over channels)"
-        yield RULE.finding(f"{label(site)} (p={site.p:g}) feeds {norm.module or 'batch_norm'}, whose input varies more in "
-                           f"training {told}",
+            evidence["measured"], told = ratio, f"{ratio:.2f} times (measured, the median over channels)"
+        yield RULE.finding(f"{label(site)} (p={site.p:g}) feeds {norm.module or 'batch_norm'}, whose input has in training "
+                           f"{told} the variance that it has in evaluation",
                            site.op.place, subject=norm.module, evidence=evidence)
 
 

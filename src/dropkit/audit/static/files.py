@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from dropkit.audit.allow import allow, chosen, unreasoned
+from dropkit.audit.allow import allow, chosen, known_ids, unreasoned
 from dropkit.audit.finding import SEVERITIES, Finding
 from dropkit.audit.result import AuditResult, Coverage, Gap
 from dropkit.core.errors import InputError, MissingExtraError
@@ -47,6 +47,7 @@ def audit_source(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         >>> [found.rule for found in audit_source(folder).findings]
         ['DK401']
     """
+    select, ignore = None if select is None else known_ids(select), known_ids(ignore)
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     read: list[str] = []
     gaps: list[Gap] = []
