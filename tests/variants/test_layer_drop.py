@@ -190,6 +190,7 @@ def test_a_checkpoint_without_the_key_is_refused_with_ranks_too(rank_one):
 
 
 SCRIPT = '''
+import os
 import torch, torch.distributed as dist
 from torch import nn
 import dropkit as dk
@@ -229,8 +230,11 @@ assert not torch.equal(a, b), "ranks drop examples of their own"
 with dk.keyed(1):
     a, b = everywhere(net.module.path(torch.ones(64, 1)))
 assert torch.equal(a, b), "one key is one mask on every rank"
-dist.destroy_process_group()
+dist.barrier()
 print("agreed", flush=True)
+# All that is tested is done. A gloo thread that outlives the interpreter aborts the process now and then (pytorch #179291:
+# the wrapped model keeps its process group alive), so leave without tearing the interpreter down.
+os._exit(0)
 '''
 
 
@@ -240,5 +244,5 @@ def test_two_processes_agree_and_do_not_hang(tmp_path):
     script.write_text(SCRIPT)
     run = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)],
                          capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.returncode == 0, run.stdout[-500:] + run.stderr[:4000]
     assert run.stdout.count("agreed") == 2
