@@ -8,7 +8,7 @@ from torch import nn
 
 import dropkit as dk
 from dropkit.study.prepare import prepare
-from dropkit.study.training import batches, train
+from dropkit.study.session import batches, train
 
 
 def build():

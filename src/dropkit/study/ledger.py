@@ -17,14 +17,14 @@ NAME = "ledger.sqlite"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiment (hash TEXT PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
-  arm TEXT NOT NULL, rates TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
-  PRIMARY KEY (arm, rates, seed));
+  arm TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
+  PRIMARY KEY (arm, setting, seed));
 """
 
 
-def rates_key(arm: Arm) -> str:
-    """Return the arm's rates as text, so that an arm whose rates changed is not taken for the one that ran."""
-    return json.dumps([[site.name, site.p] for site in arm.sites])
+def arm_key(arm: Arm) -> str:
+    """Return the arm's rates and recipe as text, so that an arm that changed is not taken for the one that ran."""
+    return json.dumps([[[site.name, site.p] for site in arm.sites], arm.recipe.changes()])
 
 
 class Ledger:
@@ -70,16 +70,16 @@ class Ledger:
 
     def finished(self, arms: list[Arm], seeds: list[int]) -> dict[tuple[str, int], tuple[Run, float]]:
         """Return the finished runs among ``arms`` x ``seeds``, with the seconds each took."""
-        wanted = {(arm.name, rates_key(arm)) for arm in arms}
-        rows = self._db.execute("SELECT arm, rates, seed, seconds, record FROM runs").fetchall()
+        wanted = {(arm.name, arm_key(arm)) for arm in arms}
+        rows = self._db.execute("SELECT arm, setting, seed, seconds, record FROM runs").fetchall()
         return {(arm, seed): (run_from(json.loads(record)), seconds)
-                for arm, rates, seed, seconds, record in rows if (arm, rates) in wanted and seed in seeds}
+                for arm, setting, seed, seconds, record in rows if (arm, setting) in wanted and seed in seeds}
 
     def add(self, arm: Arm, run: Run, seconds: float) -> None:
         """Keep a finished run."""
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
-                             (arm.name, rates_key(arm), run.seed, seconds, json.dumps(asdict(run), allow_nan=False)))
+                             (arm.name, arm_key(arm), run.seed, seconds, json.dumps(asdict(run), allow_nan=False)))
 
     def close(self) -> None:
         """Release the file and the lock."""

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.files import write_atomically
+from dropkit.study.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA = 1
+SCHEMA = 2
 
 HELPS, HURTS, SAME, INCONCLUSIVE, LEANING = "helps", "hurts", "no meaningful difference", "inconclusive", "leaning"
 NO_DIFFERENCE = "no difference"  # a leaning that is neither helps nor hurts
@@ -37,11 +38,12 @@ class SiteRate:
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration of a study: its name, a sentence about it, and the rate at each site."""
+    """One configuration of a study: its name, a sentence about it, the rate at each site, and changes to the recipe."""
 
     name: str
     description: str
     sites: list[SiteRate]
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Run:
     training data than on the test data, both in evaluation mode; positive means overfitting. ``nll`` is in nats an example;
     ``brier``, ``ece`` and ``reliability`` are None outside classification. A value that is not finite is None, and
     ``status`` is then ``"diverged"``; the test metric of a diverged run is that of the best constant prediction.
+    ``instruments`` holds what `dropkit.study.instruments` measured: ``"epoch"`` lists the epochs at which it did, every other
+    name a value for each of them, or a dictionary of such lists by layer.
     """
 
     arm: str
@@ -84,6 +88,22 @@ class Run:
     ece: float | None
     reliability: list[Bin] | None
     history: dict[str, list[float | None]]
+    instruments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Something that the instruments show and a person would act on.
+
+    ``kind`` is a short name such as ``"underfitting"``, ``arm`` the arm it was found in, ``sentence`` says it, ``evidence``
+    gives the figures, ``remedy`` what to do.
+    """
+
+    kind: str
+    arm: str
+    sentence: str
+    evidence: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -162,7 +182,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from: command, versions, machine, times. Not part of what must repeat."""
+    """Where the numbers come from: command, versions, machine, times, engine. Not part of what must repeat.
+
+    ``notes`` are sentences about how the runs were made, such as why they were not fused.
+    """
 
     command: str
     versions: dict[str, str]
@@ -172,6 +195,8 @@ class Provenance:
     seconds: float
     jobs: int
     run_seconds: dict[str, float]
+    engine: str = "processes"
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -189,6 +214,7 @@ class StudyResult:
     verdict: Verdict
     cautions: list[str]
     provenance: Provenance
+    diagnoses: list[Diagnosis] = field(default_factory=list)
     out: str = field(default="", compare=False)
 
     def of_arm(self, arm: str) -> list[Run]:
@@ -283,12 +309,13 @@ def _result(raw: Mapping[str, Any], out: str) -> StudyResult:
         verdict=Verdict(**raw["verdict"]),
         cautions=list(raw["cautions"]),
         provenance=Provenance(**raw["provenance"]),
+        diagnoses=[Diagnosis(**diagnosis) for diagnosis in raw["diagnoses"]],
         out=out,
     )
 
 
 def _arm(raw: Mapping[str, Any]) -> Arm:
-    return Arm(raw["name"], raw["description"], [SiteRate(**site) for site in raw["sites"]])
+    return Arm(raw["name"], raw["description"], [SiteRate(**site) for site in raw["sites"]], Recipe(**raw["recipe"]))
 
 
 def run_from(raw: Mapping[str, Any]) -> Run:

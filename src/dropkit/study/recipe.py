@@ -1,0 +1,67 @@
+"""What an arm changes in the training recipe besides its rates: the things that dropout is compared or combined with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from dropkit.core.errors import InputError, phrase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Changes to the experiment's own recipe; every default changes nothing.
+
+    Args:
+        weight_decay: the optimiser's weight decay, at least 0; None keeps the experiment's.
+        label_smoothing: share of the target spread evenly over the classes, in [0, 1); cross entropy only.
+        max_norm: largest Euclidean norm of a unit's incoming weights, above 0, enforced after every step; None: no limit.
+        early_stopping: stop after this many epochs without a better validation loss and go back to the best epoch; 0: never.
+        noise: standard deviation of Gaussian noise added to standardised floating-point inputs in training, at least 0.
+        batch_norm: put a BatchNorm behind every linear and convolutional layer but the last.
+        variant: name of a catalog row that takes the place of every element-wise dropout module; None keeps them.
+        schedule: what multiplies the arm's rates over the steps, as `dropkit schedule` reads it; None keeps them constant.
+        members: number of networks whose outputs are averaged, each trained for that part of the epochs; 1: a single one.
+
+    Example:
+        >>> Recipe(weight_decay=1e-3, members=4).words()
+        'weight decay 0.001, ensemble of 4 at equal cost'
+    """
+
+    weight_decay: float | None = None
+    label_smoothing: float = 0.0
+    max_norm: float | None = None
+    early_stopping: int = 0
+    noise: float = 0.0
+    batch_norm: bool = False
+    variant: str | None = None
+    schedule: str | None = None
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        _number("weight_decay", self.weight_decay, self.weight_decay is None or self.weight_decay >= 0, "at least 0")
+        _number("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
+        _number("max_norm", self.max_norm, self.max_norm is None or self.max_norm > 0, "above 0")
+        _number("early_stopping", self.early_stopping, _whole(self.early_stopping, 0), "a whole number of epochs, at least 0")
+        _number("noise", self.noise, self.noise >= 0, "at least 0")
+        _number("members", self.members, _whole(self.members, 1), "a whole number of at least 1")
+
+    def changes(self) -> dict[str, object]:
+        """Return the fields that differ from the defaults, by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if getattr(self, item.name) != item.default}
+
+    def words(self) -> str:
+        """Return the changes in words, an empty string for none."""
+        said = {"weight_decay": "weight decay {:g}", "label_smoothing": "label smoothing {:g}", "max_norm": "max-norm {:g}",
+                "early_stopping": "early stopping after {} epochs", "noise": "input noise {:g}",
+                "batch_norm": "batch normalisation", "variant": "{} in place of dropout", "schedule": "rates on {}",
+                "members": "ensemble of {} at equal cost"}
+        return ", ".join(said[name].format(value) for name, value in self.changes().items())
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(name: str, value: object, fine: bool, rule: str) -> None:
+    if not fine:
+        raise InputError(f"{name} is {rule}", got=phrase(repr(value)), fix="Correct this field of the arm's recipe")
