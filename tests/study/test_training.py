@@ -8,7 +8,8 @@ from torch import nn
 
 import dropkit as dk
 from dropkit.study.prepare import prepare
-from dropkit.study.session import batches, train
+from dropkit.study.session import batches
+from dropkit.study.training import train
 
 
 def build():
