@@ -24,6 +24,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
+    add_recipe(parser)
+    parser.set_defaults(run=run)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace fields of the experiment."""
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
     recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
@@ -38,7 +44,11 @@ def add(commands: Any) -> None:
     recipe.add_argument("--metric", choices=("accuracy", "nll", "rmse", "mae"))
     recipe.add_argument("--margin", type=float, help="smallest difference of the metric worth having")
     recipe.add_argument("--name", help="what the report calls the experiment")
-    parser.set_defaults(run=run)
+
+
+def recipe_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the experiment that were given on the command line."""
+    return {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,11 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     from dropkit.report.page import write_report
     from dropkit.study.driver import run_study
 
-    options = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
     with observer() as watching:
         try:
-            result = run_study((arguments.experiment, options), arms=None, seeds=arguments.seeds, out=arguments.out,
-                               jobs=arguments.jobs, observer=watching)
+            result = run_study((arguments.experiment, recipe_of(arguments)), arms=None, seeds=arguments.seeds,
+                               out=arguments.out, jobs=arguments.jobs, observer=watching)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "
