@@ -68,6 +68,8 @@ def _print(result: Any) -> None:
           f"(validation {tuning.metric} {tuning.chosen.value:.4g} over {len(tuning.seeds)} seeds)")
     for one in tuning.importances:
         print(f"  importance of {one.label}: {one.mean:.2f} ± {one.sd:.2f}")
+    if result.tuned_arm != "tuned" and result.study is not None:
+        print(f"These are the rates of arm {result.tuned_arm!r}.")
     if result.study is None:
         print("Neither the model nor the tuned rates drop anything: there is nothing to confirm.")
         return

@@ -9,6 +9,7 @@ from dropkit.core.errors import InputError
 from dropkit.study.result import SiteRate
 from dropkit.study.tuning.record import Group
 
+ALL = "all sites"
 WAYS = ("all", "per-group", "per-site")
 
 
@@ -32,8 +33,10 @@ def groups_of(sites: Sequence[SiteRate], how: str) -> list[Group]:
         raise InputError(f"sites is one of {', '.join(WAYS)}", got=how, fix="Choose one of these")
     members: dict[tuple[str, str], list[SiteRate]] = {}
     for site in sites:
-        key = ("all sites", "") if how == "all" else (site.name if how == "per-site" else _pattern(site.name), site.kind)
+        key = (ALL, "") if how == "all" else (site.name if how == "per-site" else _pattern(site.name), site.kind)
         members.setdefault(key, []).append(site)
+    if len(members) == 1:
+        members = {(ALL, ""): list(sites)}
     names = [label for label, _ in members]
     return [_group(label if names.count(label) == 1 else f"{label} ({kind})", found)
             for (label, kind), found in members.items()]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
@@ -120,9 +119,8 @@ class Search:
         seen = self.space.seeds[:asked.reported]
         pruned = len(seen) < len(self.space.seeds)
         value = self._estimate(asked) if pruned else math.fsum(asked.values[seed] for seed in seen) / len(seen)
-        asked.handle.set_user_attr("status", PRUNED if pruned else FINISHED)
-        asked.handle.set_user_attr("diverged", asked.diverged)
-        asked.handle.set_user_attr("seconds", round(asked.seconds, 3))
+        asked.handle.set_user_attr("found", {"status": PRUNED if pruned else FINISHED, "diverged": asked.diverged,
+                                             "seconds": round(asked.seconds, 3)})
         # Optuna's advice for this pruner: a pruned trial is told with its estimated value, which samplers learn from.
         return _record(self._study.tell(asked.handle, value), self.space)
 
@@ -152,8 +150,7 @@ class Search:
             self._study.enqueue_trial(dict(rates))
         handle = self._study.ask({group.label: FloatDistribution(space.low, space.high) for group in space.groups})
         found = {label: round(float(rate), _DIGITS) for label, rate in handle.params.items()}
-        handle.set_user_attr("rates", found)
-        handle.set_user_attr("index", index)  # last: a trial with an index has its rates
+        handle.set_user_attr("asked", {"index": index, "rates": found})
         return Asked(index, found, handle)
 
     def _left_over(self) -> list[tuple[int, dict[str, float]]]:
@@ -164,7 +161,7 @@ class Search:
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 self._study.tell(trial.number, state=TrialState.FAIL)
-        return sorted((index, dict(trial.user_attrs["rates"])) for index, trial in self._unfinished().items())
+        return sorted((index, _rates(trial)) for index, trial in self._unfinished().items())
 
     def _unfinished(self) -> dict[int, FrozenTrial]:
         """Return for each index without a finished trial the last one that failed."""
@@ -206,7 +203,7 @@ def progress_of(folder: Path) -> tuple[int, tuple[str, float] | None]:
         study = optuna.load_study(study_name="rates", storage=_storage(folder / NAME))
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best = study.best_trial if done else None
-    return len(done), None if best is None else (words(best.user_attrs["rates"]), float(best.value or 0.0))
+    return len(done), None if best is None else (words(_rates(best)), float(best.value or 0.0))
 
 
 def _open(file: Path, space: Space) -> optuna.Study:
@@ -239,12 +236,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _index(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("index", -1))
+    return int(trial.user_attrs.get("asked", {"index": -1})["index"])
+
+
+def _rates(trial: FrozenTrial) -> dict[str, float]:
+    return dict(trial.user_attrs["asked"]["rates"])
 
 
 def _record(trial: FrozenTrial, space: Space) -> Trial:
-    notes: dict[str, Any] = trial.user_attrs
-    index, sweep = _index(trial), len(space.sweep())
-    return Trial(index=index, rates=dict(notes["rates"]), values=dict(sorted(trial.intermediate_values.items())),
-                 value=float(trial.value if trial.value is not None else math.nan), status=notes["status"],
-                 origin="sweep" if index < sweep else "sampler", diverged=notes["diverged"], seconds=notes["seconds"])
+    index, value = _index(trial), float(trial.value if trial.value is not None else math.nan)
+    return Trial(index=index, rates=_rates(trial), values=dict(sorted(trial.intermediate_values.items())), value=value,
+                 origin="sweep" if index < len(space.sweep()) else "sampler", **trial.user_attrs["found"])
