@@ -77,12 +77,12 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
         # Split by each run's seed, what is test data to one seed would be what another was tuned on.
         experiment = replace(experiment, test_seed=TEST_SEED)
         source = (source[0], {**source[1], "test_seed": TEST_SEED}) if isinstance(source, tuple) else experiment
-    ready = prepare(experiment, _ARMS)
+    workers, ready = _jobs(jobs), prepare(experiment, _ARMS)
     space = _space(ready, options, seeds)
     folder = _folder(out, f"{_name(experiment)}-tune")
     with _held(folder), _silence():
         search = Search(folder, space, fingerprint(ready))
-        tuning = _search(ready, search, dump(source, _ARMS), folder, options, _jobs(jobs), listener)
+        tuning = _search(ready, search, dump(source, _ARMS), folder, options, workers, listener)
         save_tuning(tuning, folder)
         return _confirm(source, ready, tuning, options, folder, jobs, observer)
 

@@ -14,7 +14,7 @@ from dropkit.study.tuning.record import Importance
 FEWEST = 12
 """Fewest finished trials from which importances are estimated."""
 _TIMES = 8  # resamplings of the trials
-_TREES = 32
+_TREES = 16
 
 
 def importances(study: optuna.Study, seed: int) -> list[Importance]:
