@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dropkit.report import calibration, curves, figures, look, words
+from dropkit.report import calibration, curves, figures, instruments, look, rates, readings, words
 from dropkit.report.curves import Measure
 from dropkit.report.numbers import known
 from dropkit.study.result import StudyResult
@@ -60,7 +60,9 @@ def sections(result: StudyResult) -> list[Section]:
         Section("scores", "Scores", _scores(result)),
         Section("learning", "Learning", _learning(result)),
         Section("gap", "Generalisation gap", _gap(result)),
+        Section("rates", "Rates", _rates(result)),
         Section("calibration", "Calibration", _calibration(result)),
+        Section("instruments", "Inside the networks", _instruments(result)),
     ]
     return [section for section in found if section.blocks]
 
@@ -105,6 +107,31 @@ def _gap(result: StudyResult) -> list[Block]:
         return []
     plot = Plot("plot-gap", words.gap_alt(result), _json(figures.gap(result)))
     return [Block("gap-by-arm", f"Gap in {look.shorten(result.summary.metric, 40)}", words.gap_caption(result), [plot])]
+
+
+def _rates(result: StudyResult) -> list[Block]:
+    metric, blocks = look.shorten(result.summary.metric, 40), []
+    if rates.sweep(result):
+        plot = Plot("plot-rates", readings.rates_alt(result), _json(rates.rate_curve(result)))
+        blocks.append(Block("rate-curve", f"Test {metric} against the rate", readings.rates_caption(result), [plot]))
+    if rates.kept(result):
+        plot = Plot("plot-sites", readings.sites_alt(result), _json(rates.worth(result)))
+        blocks.append(Block("site-panel", "Which site earns its dropout", readings.sites_caption(result), [plot]))
+    return blocks
+
+
+def _instruments(result: StudyResult) -> list[Block]:
+    arms, blocks = shown_arms(result), []
+    for name in instruments.scalars(result):
+        drawn = instruments.over_training(result, name, arms, readings.axis_of(name))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.scalar_alt(result, name), _json(drawn))
+        blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.scalar_caption(name), [plot], "arms"))
+    for name in instruments.by_layer(result):
+        drawn = instruments.across_layers(result, name, arms, readings.axis_of(name))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.layers_alt(result, name), _json(drawn))
+        blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.layers_caption(result, name), [plot],
+                            "arms"))
+    return blocks
 
 
 def _calibration(result: StudyResult) -> list[Block]:

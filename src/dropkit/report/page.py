@@ -72,6 +72,7 @@ def _context(result: StudyResult) -> dict[str, Any]:
         "drawings": {plot.id: plot.drawing for section in sections for block in section.blocks for plot in block.plots},
         "arms_table": tables.arms(result), "contrasts_table": tables.contrasts(result),
         "sites_table": tables.sites(result), "runs_table": tables.runs(result), "long": LONG,
+        "cost_table": tables.cost(result),
         "reproduction": tables.reproduction(result), "diverged_note": words.diverged_note(result).strip(),
         "margin": Scale.of(result.summary).amount(result.summary.margin),
         "names": look.short_names([arm.name for arm in result.arms], 60), "intervals": words.has_intervals(result),
