@@ -24,6 +24,26 @@ def print_summary(result: StudyResult, page: Path) -> None:
     console.print(Text(f"Report:  {page}"))
 
 
+def print_comparison(first: StudyResult, second: StudyResult, page: Path) -> None:
+    """Print two studies' verdicts, how far their arms lie apart, what weakens the comparison, and where the page lies."""
+    from dropkit.report.compare import cautions, differences, study_names
+    from dropkit.report.numbers import Scale
+
+    console = Console(highlight=False, soft_wrap=True)
+    names, scale, found = study_names(first, second), Scale.of(first.summary), differences(first, second)
+    for name, result in zip(names, (first, second), strict=True):
+        console.print(Text(f"{name}: {result.verdict.sentence}"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", f"{names[1]} better by", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
+    for item in found:
+        table.add_row(Text(item.arm), scale.difference(item.mean), scale.interval(item.low, item.high))
+    console.print(table, soft_wrap=False)
+    for caution in cautions(first, second, found):
+        console.print(Text(f"Caution: {caution}"))
+    console.print(Text(f"Report:  {page}"))
+
+
 def _table(result: StudyResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("arm", f"test {result.summary.metric}", "better by", "95 % interval", "verdict"):

@@ -80,10 +80,10 @@ def _scores(result: StudyResult) -> list[Block]:
     metric = look.shorten(result.summary.metric, 40)
     blocks = []
     if known(run.test_metric for run in result.runs):
-        plot = Plot("plot-paired", words.paired_alt(result), _json(figures.paired(result)))
+        plot = Plot("plot-paired", words.paired_alt(result), drawing(figures.paired(result)))
         blocks.append(Block("paired", f"Test {metric} of every run", words.paired_caption(result), [plot]))
     if result.contrasts:
-        plot = Plot("plot-forest", words.forest_alt(result), _json(figures.forest(result)))
+        plot = Plot("plot-forest", words.forest_alt(result), drawing(figures.forest(result)))
         blocks.append(Block("forest", f"Difference in test {metric}", words.forest_caption(result), [plot], "forest"))
     return blocks
 
@@ -93,7 +93,7 @@ def _learning(result: StudyResult) -> list[Block]:
     overlays, panels = [], []
     for measure in measures:
         name = "loss" if measure == "loss" else look.shorten(result.summary.metric, 40)
-        plot = Plot(f"plot-val-{measure}", words.validation_alt(result, measure), _json(curves.validation(result, measure)))
+        plot = Plot(f"plot-val-{measure}", words.validation_alt(result, measure), drawing(curves.validation(result, measure)))
         overlays.append(Block(f"val-{measure}", f"Validation {name}", words.curves_caption(result, one_arm=False), [plot],
                               "arms"))
         panels.append(_each_arm(result, f"learning-{measure}", f"Training and validation {name}, arm by arm",
@@ -105,30 +105,32 @@ def _learning(result: StudyResult) -> list[Block]:
 def _gap(result: StudyResult) -> list[Block]:
     if not known(run.gap for run in result.runs):
         return []
-    plot = Plot("plot-gap", words.gap_alt(result), _json(figures.gap(result)))
+    plot = Plot("plot-gap", words.gap_alt(result), drawing(figures.gap(result)))
     return [Block("gap-by-arm", f"Gap in {look.shorten(result.summary.metric, 40)}", words.gap_caption(result), [plot])]
 
 
 def _rates(result: StudyResult) -> list[Block]:
-    metric, blocks = look.shorten(result.summary.metric, 40), []
+    metric = look.shorten(result.summary.metric, 40)
+    blocks: list[Block] = []
     if rates.sweep(result):
-        plot = Plot("plot-rates", readings.rates_alt(result), _json(rates.rate_curve(result)))
+        plot = Plot("plot-rates", readings.rates_alt(result), drawing(rates.rate_curve(result)))
         blocks.append(Block("rate-curve", f"Test {metric} against the rate", readings.rates_caption(result), [plot]))
     if rates.kept(result):
-        plot = Plot("plot-sites", readings.sites_alt(result), _json(rates.worth(result)))
+        plot = Plot("plot-sites", readings.sites_alt(result), drawing(rates.worth(result)))
         blocks.append(Block("site-panel", "Which site earns its dropout", readings.sites_caption(result), [plot]))
     return blocks
 
 
 def _instruments(result: StudyResult) -> list[Block]:
-    arms, blocks = shown_arms(result), []
+    arms = shown_arms(result)
+    blocks: list[Block] = []
     for name in instruments.scalars(result):
         drawn = instruments.over_training(result, name, arms, readings.axis_of(name))
-        plot = Plot(f"plot-inside-{len(blocks)}", readings.scalar_alt(result, name), _json(drawn))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.scalar_alt(result, name), drawing(drawn))
         blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.scalar_caption(name), [plot], "arms"))
     for name in instruments.by_layer(result):
         drawn = instruments.across_layers(result, name, arms, readings.axis_of(name))
-        plot = Plot(f"plot-inside-{len(blocks)}", readings.layers_alt(result, name), _json(drawn))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.layers_alt(result, name), drawing(drawn))
         blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.layers_caption(result, name), [plot],
                             "arms"))
     return blocks
@@ -148,7 +150,7 @@ def _each_arm(result: StudyResult, name: str, title: str, caption: str, key: str
     if len(arms) < len(result.arms):
         caption += f" {len(arms)} of {len(result.arms)} arms are drawn; the tables hold all."
     named = [(index, result.arms[index].name) for index in arms]
-    plots = [Plot(f"plot-{name}-{index}", tell(result, arm), _json(draw(result, arm)), index)
+    plots = [Plot(f"plot-{name}-{index}", tell(result, arm), drawing(draw(result, arm)), index)
              for index, arm in named if wanted(result, arm)]
     return Block(name, title, caption, plots, key)
 
@@ -157,8 +159,8 @@ def _has_history(result: StudyResult, measure: Measure) -> bool:
     return any(known(run.history.get(f"{kind}_{measure}", [])) for run in result.runs for kind in curves.DASHES)
 
 
-def _json(figure: Any) -> dict[str, Any]:
+def drawing(figure: Any) -> dict[str, Any]:
     """Return plotly's own JSON of a figure, less the empty template that every figure carries."""
-    drawing: dict[str, Any] = json.loads(figure.to_json())
-    drawing["layout"].pop("template", None)
-    return drawing
+    made: dict[str, Any] = json.loads(figure.to_json())
+    made["layout"].pop("template", None)
+    return made

@@ -11,6 +11,8 @@ from dropkit.report.extras import figure
 from dropkit.report.numbers import Scale, known
 
 ROW = 62  # pixels for a row with its label above it
+LINE = 16  # pixels for a second line of labels
+NAME = 24  # characters of a name that fit on a phone together with its numbers
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Row:
         numbers = scale.signed(self.mean)
         if self.low is not None and self.high is not None:
             numbers += f" [{scale.signed(self.low)}, {scale.signed(self.high)}]"
-        return f"{look.label(self.name)}  {numbers}"
+        return f"{look.label(self.name)}{'<br>' if len(self.name) > NAME else '  '}{numbers}"
 
 
 def rows_figure(rows: Sequence[Row], scale: Scale, margin: float, ends: tuple[str, str]) -> Any:
@@ -65,12 +67,14 @@ def rows_layout(labels: list[str], values: dict[str, Any], top: int = 8) -> dict
         top: pixels above the first row.
     """
     count = max(1, len(labels))
-    notes = [{"xref": "paper", "x": 0, "xanchor": "left", "y": row, "yshift": 22, "text": text, "showarrow": False,
-              "align": "left", "name": "row", "font": {"size": 12.5}, "borderpad": 1} for row, text in enumerate(labels)]
+    notes = [{"xref": "paper", "x": 0, "xanchor": "left", "y": row, "yanchor": "bottom", "yshift": 13, "text": text,
+              "showarrow": False, "align": "left", "name": "row", "font": {"size": 12.5}, "borderpad": 1}
+             for row, text in enumerate(labels)]
     rows = look.axis(range=[count - 0.4, -0.62], showticklabels=False, showgrid=False, fixedrange=True)
     values = {**values, "showgrid": False, "ticks": "outside", "ticklen": 5, "tickcolor": look.GREY, "showline": True,
               "linecolor": look.GRID}
-    return look.layout(ROW * count + 66 + top, margin={"l": 12, "r": 12, "t": top, "b": 8},
+    height = ROW + LINE * any("<br>" in text for text in labels)
+    return look.layout(height * count + 66 + top, margin={"l": 12, "r": 12, "t": top, "b": 8},
                        xaxis=values, yaxis=rows, annotations=notes)
 
 
