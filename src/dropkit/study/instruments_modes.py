@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import torch
@@ -34,7 +35,7 @@ def variance_shift(subject: Subject) -> dict[str, dict[str, float]]:
     return {"variance_shift": {name: _median(train[name], evaluated[name]) for name in train if name in evaluated}}
 
 
-def _variances(subject: Subject, norms: dict[str, nn.Module], *, training: bool) -> dict[str, Tensor]:
+def _variances(subject: Subject, norms: Mapping[str, nn.Module], *, training: bool) -> dict[str, Tensor]:
     """By BatchNorm the variance of each channel of its input over examples and positions.
 
     The norms themselves stay in evaluation, so that nothing but dropout differs between the modes.

@@ -73,7 +73,7 @@ class Subject:
     def draws(self, key: int) -> AbstractContextManager[None]:
         """Fix what is random, and return the context in which masks are those of ``key``."""
         number = stream_number(f"instruments:{self.seed}:{self.step}:{key}")
-        torch.manual_seed(number)
+        torch.default_generator.manual_seed(number)  # torch.manual_seed keeps a stack trace for CUDA each time
         random.seed(number)
         np.random.seed(number % 2**32)
         return keyed(self.masks, step=self.step, pass_index=key)
@@ -91,6 +91,5 @@ def layer_of(parameter: str) -> str:
         >>> layer_of("net.0.weight"), layer_of("0.parametrizations.weight.original0"), layer_of("scale")
         ('net.0', '0', '(model)')
     """
-    path = f".{parameter}".partition(".parametrizations.")[0] if ".parametrizations." in parameter else (
-        f".{parameter}".rpartition(".")[0])
-    return path.removeprefix(".") or "(model)"
+    owner = f".{parameter}".rpartition(".")[0].partition(".parametrizations")[0]
+    return owner.removeprefix(".") or "(model)"

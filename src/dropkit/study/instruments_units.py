@@ -17,7 +17,7 @@ from dropkit.study.prepare import outputs_of
 
 _LOOKED_AT = 256  # units of a layer, and values of each, that are correlated at most
 _LAYERS = 4  # whose co-adaptation and ablation is measured, at most
-_ABLATED = 128  # examples on which ablation is measured
+_ABLATED = 64  # examples on which ablation is measured
 _SHARES = (25, 50, 75)  # percent of the units that are zeroed
 
 
