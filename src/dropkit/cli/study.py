@@ -24,6 +24,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
+    parser.add_argument("--tensorboard", nargs="?", const=True, default=False, metavar="FOLDER",
+                        help="write each finished run for TensorBoard (default folder: tensorboard in the output folder)")
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
     recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     with observer() as watching:
         try:
             result = run_study((arguments.experiment, options), arms=None, seeds=arguments.seeds, out=arguments.out,
-                               jobs=arguments.jobs, observer=watching)
+                               jobs=arguments.jobs, observer=watching, tensorboard=arguments.tensorboard)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "

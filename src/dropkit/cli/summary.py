@@ -13,13 +13,15 @@ from dropkit.study.result import Contrast, StudyResult, Summary
 
 
 def print_summary(result: StudyResult, page: Path) -> None:
-    """Print the verdict, a table of the contrasts, the cautions, and where the report lies."""
+    """Print the verdict, a table of the contrasts, the cautions and findings, and where the report lies."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(result.verdict.sentence, style="bold"))
     console.print(Text(result.verdict.next_step))
     console.print(_table(result), soft_wrap=False)
     for caution in result.cautions:
         console.print(Text(f"Caution: {caution}"))
+    for found in result.diagnoses:
+        console.print(Text(f"Finding ({found.kind}): {found.sentence} {found.remedy}"))
     console.print(Text(f"Setting: {result.verdict.setting}"))
     console.print(Text(f"Report:  {page}"))
 

@@ -17,7 +17,7 @@ __all__ = ["study"]
 
 def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[str, float]] | None = None,
           seeds: int | Sequence[int] = 8, out: str | os.PathLike[str] | None = None, jobs: int | None = None,
-          progress: bool = True) -> StudyResult:
+          progress: bool = True, tensorboard: str | os.PathLike[str] | bool = False) -> StudyResult:
     """Tell whether dropout helps this model on this data.
 
     Every arm is trained with every seed. A seed fixes initial weights, split and order of the data, so arms are compared in
@@ -38,14 +38,17 @@ def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[st
         out: the folder for ledger, result and report; ``runs/<name>`` by default.
         jobs: worker processes of one thread each; the machine's cores by default. The numbers do not depend on it.
         progress: print a line for each finished run on standard error.
+        tensorboard: write each finished run's history, instruments and scores as TensorBoard scalars, into this folder or, for
+            True, into ``tensorboard`` in ``out``; needs the extra ``tensorboard``.
 
     Returns:
-        The result: ``.verdict``, ``.table()``, ``.report()``, and every run's figures.
+        The result: ``.verdict``, ``.table()``, ``.report()``, ``.diagnoses`` (what the instruments show and you might act on),
+        and every run's figures.
 
     Raises:
         InputError: the experiment, an arm or the folder breaks a rule; nothing has been written.
         RunError: a run failed; what had finished is kept.
-        MissingExtraError: the extra ``study`` is not installed.
+        MissingExtraError: the extra ``study``, or ``tensorboard`` where it is asked for, is not installed.
 
     Example:
         >>> import tempfile
@@ -65,4 +68,5 @@ def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[st
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "scipy", "study") from error
     source: Source = (experiment, {}) if isinstance(experiment, str) else experiment
-    return run_study(source, arms=arms, seeds=seeds, out=out, jobs=jobs, observer=Lines() if progress else Silent())
+    return run_study(source, arms=arms, seeds=seeds, out=out, jobs=jobs, observer=Lines() if progress else Silent(),
+                     tensorboard=tensorboard)

@@ -69,7 +69,7 @@ def _coarse_test_set(summary: Summary) -> list[str]:
 
 def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
     judged = [run for run in runs if run.status != "diverged"]
-    falling = sum(_falls(run.history.get("val_loss", [])) for run in judged)
+    falling = sum(falls(run.history.get("val_loss", [])) for run in judged)
     if not judged or falling <= len(judged) / 2:
         return []
     return [f"Arm {arm!r} had not converged: in {falling} of {count(len(judged), 'run')} the validation loss still fell "
@@ -77,8 +77,13 @@ def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
             "and compare again."]
 
 
-def _falls(losses: Sequence[float | None]) -> bool:
-    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end."""
+def falls(losses: Sequence[float | None]) -> bool:
+    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end.
+
+    Example:
+        >>> falls([1.0, 0.5]), falls([1.0, 0.5, 0.5])
+        (True, False)
+    """
     tenth = max(1, round(len(losses) / 10))
     if len(losses) <= tenth:
         return False

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from dropkit.core.errors import InputError
 from dropkit.study.arms import ArmSpec
 from dropkit.study.cautions import cautions
 from dropkit.study.contrasts import contrasts
+from dropkit.study.diagnose import diagnose
+from dropkit.study.diagnose_evidence import rate
 from dropkit.study.experiment import Experiment
 from dropkit.study.fingerprint import fingerprint, structure
+from dropkit.study.instruments_time import time_in_dropout
 from dropkit.study.ledger import Ledger, check_folder
 from dropkit.study.objectives import optimizer_name
 from dropkit.study.prepare import Prepared, prepare, settled_model
@@ -26,6 +29,7 @@ from dropkit.study.provenance import git_state, machine, versions
 from dropkit.study.reference import find_experiment
 from dropkit.study.result import Provenance, Run, StudyResult, Summary
 from dropkit.study.runner import Observer, Progress, run_tasks
+from dropkit.study.tensorboard import Board, board_in
 from dropkit.study.verdict import judge
 from dropkit.study.worker import dump
 
@@ -43,7 +47,8 @@ class _Settled:
 
 
 def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int], out: str | os.PathLike[str] | None,
-              jobs: int | None, observer: Observer) -> StudyResult:
+              jobs: int | None, observer: Observer,
+              tensorboard: str | os.PathLike[str] | bool = False) -> StudyResult:
     """Run or resume a study; see `dropkit.study`.
 
     Args:
@@ -53,6 +58,7 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
         out: the folder; ``runs/<name>`` by default.
         jobs: worker processes; the machine's cores by default.
         observer: told about progress.
+        tensorboard: as in `dropkit.study`.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = _seeds(seeds)
@@ -60,24 +66,34 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     ready = prepare(experiment, arms)
     settled = _Settled(chosen, _jobs(jobs), _reference(ready), _folder(out, _name(experiment)))
     check_folder(settled.folder)
+    board = board_in(tensorboard, settled.folder)
     digest = fingerprint(ready)
     plan = {arm.name: chosen for arm in ready.arms}
     with Ledger(settled.folder, digest, _name(experiment), plan) as ledger:
-        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer)
+        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer, board)
     result = _weigh(ready, settled, runs, digest, Provenance(
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
         started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
-        jobs=settled.jobs, run_seconds=seconds))
+        jobs=settled.jobs, run_seconds=seconds, notes=_costs(ready)))
+    result = replace(result, diagnoses=diagnose(result))
     result.save(settled.folder / "result.json")
     return result
 
 
+def _costs(ready: Prepared) -> list[str]:
+    """What dropout costs the arm that drops the most; nothing is said where no arm has a rate above 0."""
+    most = max(ready.arms, key=rate)
+    return [time_in_dropout(ready, most)] if rate(most) > 0 else []
+
+
 def _run_missing(ready: Prepared, settled: _Settled, ledger: Ledger, payload: bytes,
-                 observer: Observer) -> tuple[list[Run], dict[str, float]]:
+                 observer: Observer, board: Board | None) -> tuple[list[Run], dict[str, float]]:
     finished = ledger.finished(ready.arms, settled.seeds)
     progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.jobs,
                         finished={key: run for key, (run, _) in finished.items()}, kept=len(finished))
     seconds = {key: spent for key, (_, spent) in finished.items()}
+    if board is not None:
+        board.catch_up(progress.finished.values())
     # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
     tasks = [(index, seed) for seed in settled.seeds for index, arm in enumerate(ready.arms)
              if (arm.name, seed) not in finished]
@@ -86,6 +102,8 @@ def _run_missing(ready: Prepared, settled: _Settled, ledger: Ledger, payload: by
     def keep(run: Run, spent: float) -> None:
         ledger.add(ready.arm(run.arm), run, spent)
         seconds[run.arm, run.seed] = spent
+        if board is not None:
+            board.write(run)
 
     if tasks:
         run_tasks(tasks, payload, settled.folder, progress, observer, keep)

@@ -68,7 +68,7 @@ class Run:
     ``brier``, ``ece`` and ``reliability`` are None outside classification. A value that is not finite is None, and
     ``status`` is then ``"diverged"``; the test metric of a diverged run is that of the best constant prediction.
     ``instruments`` holds what `dropkit.study.instruments` measured: ``"epoch"`` lists the epochs at which it did, every other
-    name a value for each of them, or a dictionary of such lists by layer.
+    name a value for each of them, or a dictionary of such lists by layer, but for ``early_slope``, a single number.
     """
 
     arm: str

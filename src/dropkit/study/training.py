@@ -89,7 +89,8 @@ def record(ready: Prepared, model: nn.Module, part: Partition, arm: Arm, seed: i
         arm=arm.name, seed=seed, status="finished" if whole else "diverged",
         **last, test_loss=finite(test.loss), test_metric=metric,
         gap=sign * (known - metric) if whole and known is not None else None,
-        nll=finite(_nll(ready, model, part, test)), history=history, instruments=measured, reliability=bins,
+        nll=finite(_nll(ready, model, part, test)), history=history,
+        instruments=instruments.conclude(measured, history), reliability=bins,
         brier=None if bins is None else finite(brier(test.outputs, part.y_test)),
         ece=None if bins is None else ece(bins))
 
