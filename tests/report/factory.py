@@ -226,7 +226,9 @@ def _instruments(run: Run, index: int) -> dict[str, object]:
     noise = np.random.default_rng([run.seed, index, 5])
     return {"epoch": [1, 6, 12], "mask_noise": [float(value) for value in 0.2 * index + noise.uniform(0, 0.1, 3)],
             "gradient_norm": {layer: [float(value) for value in noise.uniform(0.1, 1, 3)] for layer in ("0", "3", "6")},
-            "nothing_known": [None, None, None]}
+            **{f"ablation_{share}": {"3": [0.0, 0.1, 0.001 * share * (4 - index)], "6": [0.0, 0.1, 0.003 * share]}
+               for share in (25, 50, 75)},
+            "nothing_known": [None, None, None], "never_above_zero": [0.0, 0.0, 0.0], "early_slope": 0.2}
 
 
 def _lose(run: Run) -> Run:

@@ -60,7 +60,7 @@ def test_arms_that_change_more_than_sites_to_zero_are_no_site_panel():
 
 
 def test_instruments_tell_numbers_of_a_network_from_numbers_of_layers(complete):
-    assert instruments.scalars(complete) == ["mask_noise"]  # one without any reading is left out
+    assert instruments.scalars(complete) == ["mask_noise"]  # without a reading, or 0 throughout: left out
     assert instruments.by_layer(complete) == ["gradient_norm"]
     assert instruments.layers(complete, "gradient_norm") == ["0", "3", "6"]
 
@@ -74,6 +74,12 @@ def test_instruments_show_means_over_seeds(complete):
     expected = np.mean([[run.instruments["gradient_norm"][layer][-1] for layer in ("0", "3", "6")]
                         for run in complete.of_arm("quarter")], axis=0)
     np.testing.assert_allclose(dots.x, expected, rtol=1e-5)
+
+
+def test_ablation_is_the_mean_over_layers_and_seeds(complete):
+    line = instruments.ablations(complete, [1]).data[0]
+    np.testing.assert_allclose(line.y, [0, *(0.001 * share * 3 for share in (25, 50, 75))], rtol=1e-5)
+    assert list(line.x) == [0, 0.25, 0.5, 0.75]
 
 
 def test_page_holds_diagnosis_rates_sites_instruments_cost_and_notes(complete):

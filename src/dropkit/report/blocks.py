@@ -133,6 +133,9 @@ def _instruments(result: StudyResult) -> list[Block]:
         plot = Plot(f"plot-inside-{len(blocks)}", readings.layers_alt(result, name), drawing(drawn))
         blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.layers_caption(result, name), [plot],
                             "arms"))
+    if instruments.has_ablations(result):
+        plot = Plot("plot-ablation", readings.ablation_alt(result), drawing(instruments.ablations(result, arms)))
+        blocks.append(Block("ablation", "Ablation", readings.ABLATION, [plot], "arms"))
     return blocks
 
 

@@ -10,18 +10,25 @@ from dropkit.report.numbers import deviation, known, mean
 from dropkit.study.result import Run, StudyResult
 
 LAYERS = 40  # layers drawn in one figure
+ABLATIONS = {"ablation_25": 0.25, "ablation_50": 0.5, "ablation_75": 0.75}  # name -> share of the units that is zeroed
 
 
 def scalars(result: StudyResult) -> list[str]:
-    """Return the names of the instruments that read one number a network, in the order they were read."""
+    """Return the names of the instruments that read one number a network over training, and not 0 throughout."""
     return [name for name in _names(result) if not _is_by_layer(result, name)
-            and known(value for run in result.runs for value in run.instruments.get(name, []))]
+            and any(known(value for run in result.runs for value in _of(run, name, None)))]
 
 
 def by_layer(result: StudyResult) -> list[str]:
-    """Return the names of the instruments that read a number a layer, in the order they were read."""
-    return [name for name in _names(result) if _is_by_layer(result, name)
-            and known(value for layer in layers(result, name) for run in result.runs for value in _of(run, name, layer))]
+    """Return the names of the instruments that read a number a layer, and not 0 throughout, but for the ablations."""
+    return [name for name in _names(result) if _is_by_layer(result, name) and name not in ABLATIONS
+            and any(known(value for layer in layers(result, name) for run in result.runs for value in _of(run, name, layer)))]
+
+
+def has_ablations(result: StudyResult) -> bool:
+    """Tell whether units were zeroed in the networks."""
+    return any(known(value for layer in layers(result, name) for run in result.runs for value in _of(run, name, layer))
+               for name in ABLATIONS)
 
 
 def layers(result: StudyResult, name: str) -> list[str]:
@@ -90,6 +97,28 @@ def across_layers(result: StudyResult, name: str, arms: list[int], title: str = 
     return figure(traces, look.layout(90 + 30 * len(places), xaxis=look.axis(title), yaxis=rows))
 
 
+def ablations(result: StudyResult, arms: list[int]) -> Any:
+    """Draw how the loss rises as units are zeroed, at the end of training: each arm's mean over layers and seeds.
+
+    Args:
+        result: the study.
+        arms: the numbers of the arms to draw.
+
+    Returns:
+        A plotly figure; each trace's ``meta`` is its arm's number.
+    """
+    traces = []
+    for index in arms:
+        arm = result.arms[index]
+        rises = [mean(last(result, arm.name, name, layer) for layer in layers(result, name)) for name in ABLATIONS]
+        traces.append({"type": "scatter", "mode": "lines+markers", "name": look.label(look.shorten(arm.name)), "meta": index,
+                       "x": [0.0, *ABLATIONS.values()], "y": [0.0, *(_digits(value) for value in rises)],
+                       "hovertemplate": "%{y:.4~g}", "line": {"color": look.colour(index), "width": 2.5},
+                       "marker": {"size": 8, "symbol": look.marker(index)}})
+    shares = look.axis("share of units zeroed", tickvals=[0, 0.25, 0.5, 0.75], tickformat=".0%")
+    return figure(traces, look.layout(300, hovermode="x unified", xaxis=shares, yaxis=look.axis("rise of the loss")))
+
+
 def _names(result: StudyResult) -> list[str]:
     return [name for name in dict.fromkeys(name for run in result.runs for name in run.instruments) if name != "epoch"]
 
@@ -102,14 +131,14 @@ def _of(run: Run, name: str, layer: str | None) -> list[float | None]:
     found = run.instruments.get(name, [])
     if layer is not None:
         found = found.get(layer, []) if isinstance(found, dict) else []
-    return list(found)
+    return list(found) if isinstance(found, list) else []
 
 
 def _columns(runs: list[Run], name: str) -> tuple[list[int], list[list[float | None]]]:
     """Return the epochs at which an arm's runs were read and, for each, the readings of all that got so far."""
     readings: dict[int, list[float | None]] = {}
     for run in runs:
-        for epoch, value in zip(run.instruments.get("epoch", []), run.instruments.get(name, []), strict=False):
+        for epoch, value in zip(run.instruments.get("epoch", []), _of(run, name, None), strict=False):
             readings.setdefault(epoch, []).append(value)
     epochs = sorted(readings)
     return epochs, [readings[epoch] for epoch in epochs]

@@ -7,7 +7,31 @@ from dropkit.report.numbers import Scale, mean, number
 from dropkit.study.result import StudyResult
 
 # name of an instrument -> its title, the axis's unit, and what it means
-_MEANING: dict[str, tuple[str, str, str]] = {}
+_MEANING: dict[str, tuple[str, str, str]] = {
+    "gradient_norm": ("Gradient norm", "norm of the gradient",
+                      "Norm of each layer's mean gradient in training mode; far apart over the layers, some hardly learn."),
+    "no_gradient": ("Units without a gradient", "share of units",
+                    "Share of a layer's units whose gradient was zero in every pass."),
+    "data_noise": ("Data noise", "variance over squared norm",
+                   "How much a batch's gradient varies from batch to batch with the same masks, against its mean."),
+    "mask_noise": ("Mask noise", "variance over squared norm",
+                   "How much a batch's gradient varies from mask to mask, against its mean; far below the data noise, the "
+                   "rates hardly matter."),
+    "output_zeros": ("Outputs zeroed", "share of outputs",
+                     "Share of the larger outputs that are exactly zero in training: dropout acts on the output."),
+    "dead": ("Dead units", "share of units", "Share of the units that a layer reads which are zero for every example."),
+    "correlation": ("Co-adaptation", "mean absolute correlation",
+                    "Mean absolute correlation between two of the units that a layer reads; dropout is meant to lower it."),
+    "effective_rank": ("Effective rank", "directions",
+                       "In how many directions the units that a layer reads vary: as many as units if independent."),
+    "evaluation_noise": ("Noise in evaluation", "relative change",
+                         "Change of the outputs from one evaluation to the next; above 0 something random acts there."),
+    "variance_shift": ("Variance shift", "variance in training over evaluation",
+                       "At each BatchNorm, the variance of its input in training over that in evaluation; dropout before it "
+                       "moves it from 1."),
+}
+ABLATION = ("What is lost when units are zeroed at random in evaluation, mean over layers and seeds, at the end of training; a "
+            "flatter curve relies less on particular units.")
 
 
 def title_of(name: str) -> str:
@@ -72,6 +96,14 @@ def scalar_alt(result: StudyResult, name: str) -> str:
     """Tell each arm's mean at the end."""
     told = [f"{arm.name} {number(instruments.last(result, arm.name, name), 3)}" for arm in result.arms]
     return f"{title_of(name)} at the end of training, mean over the seeds: {'; '.join(told)}."
+
+
+def ablation_alt(result: StudyResult) -> str:
+    """Tell each arm's rise of the loss with half of the units zeroed."""
+    half = "ablation_50"
+    told = [f"{arm.name} {number(mean(instruments.last(result, arm.name, half, place) for place in places), 3)}"
+            for arm in result.arms for places in [instruments.layers(result, half)]]
+    return f"Rise of the loss with half of a layer's units zeroed: {'; '.join(told)}."
 
 
 def layers_alt(result: StudyResult, name: str) -> str:
