@@ -19,7 +19,6 @@ from dropkit.inference.moment_rules import (
     adaptive_count,
     average_moments,
     dropout_moments,
-    in_blocks,
     layer_norm_moments,
     linear_moments,
     quadrature_moments,
@@ -162,20 +161,20 @@ def _sum_over(input: Moments, dim: Any = None, keepdim: bool = False) -> Moments
 
 
 def _relu(input: Moments, inplace: bool = False) -> Moments:
-    return in_blocks(relu_moments, input)
+    return relu_moments(input)
 
 
 def _leaky_relu(input: Moments, negative_slope: float = 0.01, inplace: bool = False) -> Moments:
-    return in_blocks(lambda part: relu_moments(part, negative_slope), input)
+    return relu_moments(input, negative_slope)
 
 
 def _silu(input: Moments, inplace: bool = False) -> Moments:
-    return in_blocks(lambda part: quadrature_moments(part, F.silu), input)
+    return quadrature_moments(input, F.silu)
 
 
 def _smooth(function: Callable[..., Tensor]) -> Callable[..., Moments]:
     def rule(input: Moments, **options: Any) -> Moments:
-        return in_blocks(lambda part: quadrature_moments(part, lambda x: function(x, **options)), input)
+        return quadrature_moments(input, lambda x: function(x, **options))
 
     return rule
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.kernels import moments
 from dropkit.variants.attention import AttentionDropout
 from dropkit.variants.channel import Dropout1d, Dropout2d, Dropout3d
 from dropkit.variants.drop_connect import DropConnect, drop_connect_moments
@@ -66,9 +67,11 @@ def times_noise(x: Value, mean: float, variance: float) -> Value:
     """
     if variance == 0 and mean == 1:
         return x
+    center = x.mean if isinstance(x, Moments) else x
+    after = center if mean == 1 else center * mean
     if isinstance(x, Moments):
-        return Moments(x.mean * mean, x.variance * (variance + mean**2) + x.mean.square() * variance)
-    return Moments(x * mean, x.square() * variance)
+        return Moments(after, (x.variance * (variance + mean**2)).addcmul_(center, center, value=variance))
+    return Moments(after, center.square().mul_(variance))
 
 
 def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
@@ -90,12 +93,7 @@ def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
 
 
 def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
-    """Moments of ``max(x, 0) + slope min(x, 0)`` for normal x.
-
-    With s the deviation, b = |mu| / s, t the tail Phi(-b) and phi(b) of the standard normal distribution, the rectified part
-    has the mean ``max(mu, 0) + s (phi - b t)`` and the variance ``s^2 (P + b^2 t (1 - t) - b phi (1 - 2 t) - phi^2)``, P the
-    probability that x is above 0: the usual ``mu Phi(a) + s phi(a)`` and ``(mu^2 + v) Phi(a) + mu s phi(a) - mean^2`` with
-    a = mu / s, without differences of large numbers.
+    """Moments of ``max(x, 0) + slope min(x, 0)`` for normal x, by the formulas of `dropkit.kernels.moments`.
 
     Args:
         x: any.
@@ -105,22 +103,7 @@ def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
         >>> relu_moments(Moments(torch.tensor([0.0]), torch.tensor([1.0]))).mean
         tensor([0.3989])
     """
-    deviation = x.variance.sqrt()
-    # Where nothing varies, b is 0 or at its bound. There the tail is below rounding, and the density's square is not yet
-    # subnormal: processors calculate with those numbers fifty times slower.
-    form = torch.finfo(deviation.dtype)
-    b = x.mean.abs().div_(deviation.clamp_min(form.tiny)).clamp_max_(math.sqrt(-math.log(form.tiny) - 4))
-    tail = (b * math.sqrt(0.5)).erfc_().mul_(0.5)
-    density = b.square().mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-    rest = torch.rsub(tail, 1.0, alpha=2.0)
-    above = torch.addcmul(tail, x.mean.sign().relu_(), rest)  # comparisons and torch.where take ten times as long
-    rectified = torch.addcmul(x.mean.relu(), deviation, torch.addcmul(density, b, tail, value=-1))
-    inner = torch.rsub(tail, 1.0).mul_(tail).mul_(b).addcmul_(density, rest, value=-1)
-    spread = torch.addcmul(above, b, inner).addcmul_(density, density, value=-1).clamp_min_(0.0)
-    if not slope:
-        return Moments(rectified, spread.mul_(x.variance))
-    spread = slope**2 + (1 - slope) ** 2 * spread + 2 * slope * (1 - slope) * above
-    return Moments(slope * x.mean + (1 - slope) * rectified, spread * x.variance)
+    return Moments(*moments.relu_moments(x.mean, x.variance, slope))
 
 
 def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: int = 20) -> Moments:
@@ -135,13 +118,16 @@ def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: 
         >>> quadrature_moments(Moments(torch.tensor([1.0]), torch.tensor([4.0])), lambda x: 3 * x).variance
         tensor([36.])
     """
-    deviation, center = x.variance.sqrt(), function(x.mean)
-    first, second = torch.zeros_like(center), torch.zeros_like(center)
-    for node, weight in _hermite(nodes):
-        distance = function(x.mean + node * deviation) - center  # from the value at the mean: no large numbers cancel
-        first.add_(distance, alpha=weight)
-        second.addcmul_(distance, distance, value=weight)
-    return Moments(center + first, (second - first.square()).clamp_min_(0.0))
+    def block(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        deviation, center = variance.sqrt(), function(mean)
+        first, second = torch.zeros_like(center), torch.zeros_like(center)
+        for node, weight in _hermite(nodes):
+            distance = function(mean + node * deviation) - center  # from the value at the mean: no large numbers cancel
+            first.add_(distance, alpha=weight)
+            second.addcmul_(distance, distance, value=weight)
+        return center + first, (second - first.square()).clamp_min_(0.0)
+
+    return Moments(*moments.in_blocks(block, x.mean, x.variance))
 
 
 def softmax_moments(x: Moments, dim: int = -1, log: bool = False) -> Moments:
@@ -272,26 +258,6 @@ def adaptive_count(shape: Any, output: Any) -> float:
     return float(math.prod(sizes) / math.prod(out))
 
 
-def in_blocks(rule: Callable[[Moments], Moments], x: Moments, size: int = 1 << 16) -> Moments:
-    """Apply an element-wise rule of many steps block by block, so that what lies between the steps stays in the cache.
-
-    Args:
-        rule: element-wise.
-        x: any; what is on an accelerator is not cut.
-        size: of a block.
-
-    Example:
-        >>> in_blocks(lambda x: x, Moments(torch.ones(3), torch.ones(3)), 2)
-        Moments(mean=tensor([1., 1., 1.]), variance=tensor([1., 1., 1.]))
-    """
-    if x.mean.numel() <= size or x.mean.device.type != "cpu":
-        return rule(x)
-    pairs = zip(torch.split(x.mean.flatten(), size), torch.split(x.variance.flatten(), size), strict=True)
-    done = [rule(Moments(*pair)) for pair in pairs]
-    return Moments(torch.cat([part.mean for part in done]).view(x.mean.shape),
-                   torch.cat([part.variance for part in done]).view(x.mean.shape))
-
-
 @functools.cache
 def _hermite(nodes: int) -> tuple[tuple[float, float], ...]:
     """Points and weights for the standard normal distribution."""
@@ -358,13 +324,13 @@ def _adaptive(module: Any, x: Moments) -> Moments:
 
 
 def _relu(module: Any, x: Moments) -> Moments:
-    return in_blocks(lambda part: relu_moments(part, getattr(module, "negative_slope", 0.0)), x)
+    return relu_moments(x, getattr(module, "negative_slope", 0.0))
 
 
 def _smooth(module: nn.Module, x: Moments) -> Moments:
     function = functools.partial(F.elu, alpha=module.alpha) if isinstance(module, nn.ELU) else (
         F.silu if isinstance(module, nn.SiLU) else module)  # not in place
-    return in_blocks(lambda part: quadrature_moments(part, function), x)
+    return quadrature_moments(x, function)
 
 
 def _softmax(module: Any, x: Moments) -> Moments:
