@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from dropkit.surgery.modules import modules_of
+
 _OURS = ("torch.nn.", "dropkit.variants.", "builtins.")
 _NAMES = frozenset("""
     torch nn functional F relu relu_ gelu silu mish tanh sigmoid softmax log_softmax softplus leaky_relu elu selu
@@ -34,7 +36,7 @@ def is_plain(model: nn.Module) -> bool:
         >>> is_plain(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
         True
     """
-    return all(makes_no_calls(module) for module in model.modules())
+    return all(map(makes_no_calls, modules_of(model)))
 
 
 def makes_no_calls(module: nn.Module) -> bool:
