@@ -64,9 +64,13 @@ def makes_no_calls(module: nn.Module) -> bool:
     kind: Any = type(module)
     if _is_ours(kind):
         return True
+    return _is_called_as_usual(kind) and _is_plain(kind.forward, module)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_called_as_usual(kind: Any) -> bool:
     usual = kind.__call__ is nn.Module.__call__ and kind.__getattr__ is nn.Module.__getattr__
-    return usual and "__getattribute__" not in {name for base in kind.__mro__[:-1] for name in vars(base)} \
-        and _is_plain(kind.forward, module)
+    return usual and not any("__getattribute__" in vars(base) for base in kind.__mro__[:-1])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -88,12 +88,12 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
         kind = type(value)
         if kind in _ATOMS:
             continue
-        if name in _REGISTERED:
-            copied[name] = {key: _copied(x, memo) for key, x in value.items()} if value else {}
+        if kind in _EMPTY and not value:
+            copied[name] = kind()
+        elif name in _REGISTERED:
+            copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return False
-        elif kind in _EMPTY and not value:
-            copied[name] = kind()
         elif name in copied and (kind is not tuple or any(type(x) not in _ATOMS for x in value)):
             return False
     twin = memo[id(module)] = type(module).__new__(type(module))
