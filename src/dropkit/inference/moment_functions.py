@@ -25,6 +25,7 @@ from dropkit.inference.moment_rules import (
     relu_moments,
     softmax_moments,
 )
+from dropkit.inference.moment_sources import shared_dims, vary
 from dropkit.surgery.functional import Call
 
 BERNOULLI = ("dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout", "attention_dropout", "drop_path", "drop_node")
@@ -38,7 +39,9 @@ def call_moments(call: Call) -> Value:
         call: of a kind in `BERNOULLI`.
     """
     given = call.arguments
-    branch = dropout_moments(given[call.rule.parameters[0]], float(call.p), given.get("scaling", "inverted"))
+    x = given[call.rule.parameters[0]]
+    shared = shared_dims(call.rule.kind, lambda name, default: given.get(name, default), _mean(x).dim())
+    branch = dropout_moments(x, float(call.p), given.get("scaling", "inverted"), shared)
     return add(branch, given["residual"]) if "residual" in given else branch
 
 
@@ -111,7 +114,9 @@ def multiply(x: Any, y: Any) -> Moments:
     if x is y:
         raise InputError("factors are independent", got=phrase("a value times itself"), fix="Use Monte-Carlo passes")
     mx, my, vx, vy = _mean(x), _mean(y), _variance(x), _variance(y)
-    return Moments(mx * my, vx * vy + vx * my**2 + vy * mx**2)
+    both = vx * vy
+    mean = vary(mx * my, both) if isinstance(x, Moments) and isinstance(y, Moments) else mx * my
+    return Moments(mean, both + vx * my**2 + vy * mx**2)
 
 
 def _mean(x: Any) -> Any:

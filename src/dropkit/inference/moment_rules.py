@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.moment_sources import element_wise, is_followed, shared_dims, vary, vary_together
 from dropkit.kernels import moments
+from dropkit.surgery.modules import kind_of
 from dropkit.variants.attention import AttentionDropout
 from dropkit.variants.channel import Dropout1d, Dropout2d, Dropout3d
 from dropkit.variants.drop_connect import DropConnect, drop_connect_moments
@@ -40,6 +42,11 @@ class Moments:
     variance: Tensor
     covariance: Tensor | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Only means are differentiated."""
+        if self.variance.requires_grad:
+            object.__setattr__(self, "variance", self.variance.detach())
+
     @property
     def std(self) -> Tensor:
         """Standard deviation of each element."""
@@ -50,7 +57,7 @@ Value: TypeAlias = Moments | Tensor
 """What flows through a model: moments from the first site on, a plain tensor before it."""
 
 
-def times_noise(x: Value, mean: float, variance: float) -> Value:
+def times_noise(x: Value, mean: float, variance: float, shared: tuple[int, ...] = ()) -> Value:
     """Moments of ``x n``, for factors n of known moments that are independent of x.
 
     ``E[x n] = f mu`` and ``Var[x n] = v (w + f^2) + mu^2 w`` with mu and v the moments of x, and f and w those of a factor;
@@ -60,6 +67,7 @@ def times_noise(x: Value, mean: float, variance: float) -> Value:
         x: any; a plain tensor has variance 0.
         mean: of a factor.
         variance: of a factor.
+        shared: dimensions along which there is one factor; counts where sources are recorded.
 
     Example:
         >>> times_noise(torch.tensor([2.0]), 1.0, 0.25)
@@ -67,20 +75,23 @@ def times_noise(x: Value, mean: float, variance: float) -> Value:
     """
     if variance == 0 and mean == 1:
         return x
-    center = x.mean if isinstance(x, Moments) else x
-    after = center if mean == 1 else center * mean
-    if isinstance(x, Moments):
-        return Moments(after, (x.variance * (variance + mean**2)).addcmul_(center, center, value=variance))
-    return Moments(after, center.square().mul_(variance))
+    center, before = (x.mean, x.variance) if isinstance(x, Moments) else (x, None)
+    after, fixed = center if mean == 1 else center * mean, center.detach()
+    if is_followed():
+        after = _with_sources(after, fixed, before, variance, shared)
+    if before is None:
+        return Moments(after, fixed.square().mul_(variance))
+    return Moments(after, (before * (variance + mean**2)).addcmul_(fixed, fixed, value=variance))
 
 
-def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
-    """Moments after dropout. Elements that share a decision have the same moments as others; how they vary together is lost.
+def dropout_moments(x: Value, p: float, scaling: str = "inverted", shared: tuple[int, ...] = ()) -> Value:
+    """Moments after dropout. Elements that share a decision have the same moments as others.
 
     Args:
         x: any.
         p: probability of dropping.
         scaling: as in `dropkit.nn.Dropout`.
+        shared: as in `times_noise`.
 
     Example:
         >>> dropout_moments(torch.tensor([1.0]), 0.5)
@@ -88,8 +99,8 @@ def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
     """
     q = 1.0 - p
     if scaling == "classic":
-        return times_noise(x, q, p * q)
-    return times_noise(x, 1.0, p / q) if q > 0 else times_noise(x, 0.0, 0.0)
+        return times_noise(x, q, p * q, shared)
+    return times_noise(x, 1.0, p / q, shared) if q > 0 else times_noise(x, 0.0, 0.0)
 
 
 def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
@@ -103,7 +114,12 @@ def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
         >>> relu_moments(Moments(torch.tensor([0.0]), torch.tensor([1.0]))).mean
         tensor([0.3989])
     """
-    return Moments(*moments.relu_moments(x.mean, x.variance, slope))
+    def gain() -> Tensor:
+        deviation = x.variance.sqrt()
+        above = torch.special.ndtr(x.mean.detach() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny))
+        return above if not slope else slope + (1 - slope) * above
+
+    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.relu_moments(m, v, slope), gain))
 
 
 def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: int = 20) -> Moments:
@@ -127,7 +143,7 @@ def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: 
             second.addcmul_(distance, distance, value=weight)
         return center + first, (second - first.square()).clamp_min_(0.0)
 
-    return Moments(*moments.in_blocks(block, x.mean, x.variance))
+    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.in_blocks(block, m, v)))
 
 
 def softmax_moments(x: Moments, dim: int = -1, log: bool = False) -> Moments:
@@ -258,6 +274,14 @@ def adaptive_count(shape: Any, output: Any) -> float:
     return float(math.prod(sizes) / math.prod(out))
 
 
+def _with_sources(mean: Tensor, center: Tensor, before: Tensor | None, variance: float, shared: tuple[int, ...]) -> Tensor:
+    """A mean behind noise, with the noise's sources: of the values' means together, of what varies in them each its own."""
+    if shared:
+        mean = vary_together(mean, center, variance, shared)
+        return mean if before is None else vary(mean, before * variance)
+    return vary(mean, (center.square() if before is None else center.square().add_(before)).mul_(variance))
+
+
 @functools.cache
 def _hermite(nodes: int) -> tuple[tuple[float, float], ...]:
     """Points and weights for the standard normal distribution."""
@@ -269,26 +293,35 @@ def _hermite(nodes: int) -> tuple[tuple[float, float], ...]:
 
 
 def _dropped(module: Any, x: Value) -> Value:
-    return dropout_moments(x, float(module.p), getattr(module, "scaling", "inverted"))
+    return dropout_moments(x, float(module.p), getattr(module, "scaling", "inverted"), _shared(module, x))
 
 
 def _gaussian(module: Any, x: Value) -> Value:
-    return times_noise(x, 1.0, module.p / (1 - module.p))
+    return times_noise(x, 1.0, module.p / (1 - module.p), _shared(module, x))
 
 
 def _uniform(module: Any, x: Value) -> Value:
-    return times_noise(x, 1.0, module.b**2 / 3)
+    return times_noise(x, 1.0, module.b**2 / 3, _shared(module, x))
+
+
+def _shared(module: Any, x: Value) -> tuple[int, ...]:
+    rank = (x.mean if isinstance(x, Moments) else x).dim()
+    return shared_dims(kind_of(module) or "", lambda name, default: getattr(module, name, default), rank)
 
 
 def _drop_connected(module: Any, x: Value) -> Value:
     if not isinstance(x, Moments):
         if module.p == 0:
             return apply_layer(x, module.weight, module.bias, module.geometry)
-        return Moments(*drop_connect_moments(x, module.weight, module.bias, module.p, scaling=module.scaling,
-                                             geometry=module.geometry))
-    noisy: Any = dropout_moments(x, module.p, module.scaling)  # for each output the weights' noise is as good as the input's
-    return Moments(apply_layer(noisy.mean, module.weight, module.bias, module.geometry),
-                   apply_layer(noisy.variance, module.weight.square(), None, module.geometry))
+        mean, variance = drop_connect_moments(x, module.weight, module.bias, module.p, scaling=module.scaling,
+                                              geometry=module.geometry)
+        return Moments(vary(mean, variance), variance)
+    q = 1 - module.p  # of a factor of the weights: mean f and variance w
+    f, w = (q, q * module.p) if module.scaling == "classic" else (1.0, module.p / q) if q else (0.0, 0.0)
+    squares, center = module.weight.square(), x.mean.detach()
+    own = apply_layer((center.square() + x.variance) * w, squares, None, module.geometry)
+    kept = apply_layer(x.variance * f**2, squares, None, module.geometry)
+    return Moments(vary(apply_layer(x.mean * f, module.weight, module.bias, module.geometry), own), own + kept)
 
 
 def _linear(module: Any, x: Moments) -> Moments:
