@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.audit.finding import SEVERITIES, Finding
+from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
 
 
@@ -45,7 +45,7 @@ def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
         if rule.check is None or not chosen(rule.id, wanted, unwanted):
             continue
         try:
-            findings += rule.check(seen)
+            findings += unique(rule.check(seen))
         except Exception as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
