@@ -16,8 +16,9 @@ from dropkit.core.errors import InputError
 
 
 def assert_no_findings(model: nn.Module | Builder, inputs: Any, *, rates: Iterable[str] | None = None,
-                       select: Iterable[str] | None = None, ignore: Iterable[str] | None = None, baseline: str | os.PathLike[str] | None = None,
-                       fail_level: str = "warning", complete: bool = True) -> None:
+                       select: Iterable[str] | None = None, ignore: Iterable[str] | None = None,
+                       baseline: str | os.PathLike[str] | None = None, fail_level: str = "warning",
+                       complete: bool = True) -> None:
     """Fail a test if an audit of a model finds something.
 
     Args:
