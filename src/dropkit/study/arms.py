@@ -140,7 +140,7 @@ def _rates_of(rates: float | Mapping[str, float], intended: list[SiteRate], expe
 
 
 def _matched(rates: Mapping[str, float], intended: list[SiteRate]) -> list[SiteRate]:
-    """Set a builder's arguments by name or glob as `set_rate` does: a name counts above every glob, a later glob above others."""
+    """Set a builder's arguments by name or glob as `set_rate` does: a name counts above every glob, the last glob wins."""
     names = [site.name for site in intended]
     unknown = [glob for glob in rates if not any(fnmatchcase(name, glob) for name in names)]
     if unknown:

@@ -82,9 +82,13 @@ def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
 
 
 def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
+    members = arm.recipe.members
+    each = summary.epochs // members
+    if members * each < 0.95 * summary.epochs:
+        return [f"Arm {arm.name!r} spent {members * each} of {summary.epochs} epochs, because its {members} members share them "
+                "evenly; choose a number of epochs that they divide."]
     if not arm.recipe.early_stopping or not runs:
         return []
-    each = summary.epochs // arm.recipe.members
     mean = sum(len(run.history["val_loss"]) for run in runs) / len(runs)
     return [f"Arm {arm.name!r} ran {mean:.3g} of {each} epochs on average and is scored at its best epoch on the validation "
             "data, the others at their last: it spent less and chose more, so part of its difference is that choice; give the "

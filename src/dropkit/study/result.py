@@ -144,7 +144,7 @@ class Verdict:
     """The answer: ``kind`` is one of helps, hurts, no meaningful difference, inconclusive, leaning.
 
     ``sentence`` says it with effect and interval, ``next_step`` what to do, ``setting`` is code to paste, ``arm`` the arm that
-    the setting makes.
+    the setting makes, ``judged`` the arm whose contrast the sentence is about.
     """
 
     kind: str
@@ -152,6 +152,7 @@ class Verdict:
     sentence: str
     next_step: str
     setting: str
+    judged: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ def arm(rates: float | Mapping[str, float] | None = None, *, against: str | None
             others, which dropout is compared with.
         against: the name of the arm that it is compared with; the study's reference by default.
         **changes: fields of the recipe. ``weight_decay``, ``label_smoothing``, ``max_norm``, ``noise`` (standard deviation
-            added to standardised inputs) and ``early_stopping`` (epochs of patience) are numbers, ``batch_norm`` and ``classic`` are
-            true or false, ``variant`` is a name of `dropkit.catalog`, ``schedule`` the text of a schedule that multiplies the
-            rates, ``members`` the number of networks of an ensemble that costs as much as the others.
+            added to standardised inputs) and ``early_stopping`` (epochs of patience) are numbers; ``batch_norm`` and
+            ``classic`` are true or false; ``variant`` is a name of `dropkit.catalog`, ``schedule`` the text of a schedule that
+            multiplies the rates, ``members`` the number of networks of an ensemble that costs as much as the others.
 
     Raises:
         InputError: there is no such field, or one breaks its rule.
