@@ -22,6 +22,10 @@ def add(commands: Any) -> None:
     parser.add_argument("experiment", help="digits, breast_cancer, wine, iris, diabetes; a CSV, NPZ or IDX path; "
                                            "module:object or file.py:object")
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
+    parser.add_argument("--arms", metavar="LIST", help="what is compared, parted by commas: none, reduced, intended, rate=0.3, "
+                        "weight_decay=0.001, early_stopping=5, batch_norm, noise=0.1, max_norm=3, label_smoothing=0.1, "
+                        "members=4, variant=NAME, schedule=TEXT, joined by + where they act together; and rates, "
+                        "leave-one-out, classic, factorial (default: none,reduced,intended)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
     parser.add_argument("--tensorboard", nargs="?", const=True, default=False, metavar="FOLDER",
@@ -56,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
     with observer() as watching:
         try:
-            result = run_study((arguments.experiment, options), arms=None, seeds=arguments.seeds, out=arguments.out,
+            result = run_study((arguments.experiment, options), arms=arguments.arms, seeds=arguments.seeds, out=arguments.out,
                                jobs=arguments.jobs, observer=watching, tensorboard=arguments.tensorboard)
         except KeyboardInterrupt:
             watching.close()

@@ -11,11 +11,13 @@ from dropkit.core.errors import MissingExtraError
 if TYPE_CHECKING:
     from dropkit.study.experiment import Experiment
     from dropkit.study.result import StudyResult
+    from dropkit.study.spec import Spec
 
 __all__ = ["study"]
 
 
-def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[str, float]] | None = None,
+def study(experiment: Experiment | str, *,
+          arms: Mapping[str, float | Mapping[str, float] | Spec | str] | str | Sequence[str] | None = None,
           seeds: int | Sequence[int] = 8, out: str | os.PathLike[str] | None = None, jobs: int | None = None,
           progress: bool = True, tensorboard: str | os.PathLike[str] | bool = False) -> StudyResult:
     """Tell whether dropout helps this model on this data.
@@ -32,8 +34,9 @@ def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[st
 
     Args:
         experiment: an `Experiment`, or the name of an embedded set, a data file, ``module:object`` or ``file.py:object``.
-        arms: name -> a factor of at least 0 on every intended rate, or -> {glob: rate in [0, 1]}. The arm that drops nothing is
-            the reference, else the first. Default ``{"none": 0, "reduced": 0.5, "intended": 1}``.
+        arms: name -> a factor of at least 0 on every intended rate, -> {glob: rate in [0, 1]}, or -> `dropkit.arm` for changes
+            to the training recipe; or text such as ``"none,intended,weight_decay=0.001,leave-one-out"``. The arm that drops and
+            changes nothing is the reference, else the first. Default ``{"none": 0, "reduced": 0.5, "intended": 1}``.
         seeds: how many (0 .. seeds-1), or which; at least 5 for a verdict.
         out: the folder for ledger, result and report; ``runs/<name>`` by default.
         jobs: worker processes of one thread each; the machine's cores by default. The numbers do not depend on it.

@@ -16,7 +16,7 @@ from typing import Any
 from dropkit.core.errors import InputError
 from dropkit.study.arms import ArmSpec
 from dropkit.study.cautions import cautions
-from dropkit.study.contrasts import contrasts
+from dropkit.study.contrasts import contrasts, reference_of, references
 from dropkit.study.diagnose import diagnose
 from dropkit.study.diagnose_evidence import rate
 from dropkit.study.experiment import Experiment
@@ -64,7 +64,7 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     chosen = _seeds(seeds)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
     ready = prepare(experiment, arms)
-    settled = _Settled(chosen, _jobs(jobs), _reference(ready), _folder(out, _name(experiment)))
+    settled = _Settled(chosen, _jobs(jobs), reference_of(ready.arms), _folder(out, _name(experiment)))
     check_folder(settled.folder)
     board = board_in(tensorboard, settled.folder)
     digest = fingerprint(ready)
@@ -116,10 +116,10 @@ def _weigh(ready: Prepared, settled: _Settled, runs: list[Run], digest: str, pro
     for run in runs:
         scores[run.arm][run.seed] = run.test_metric
     summary = _summary(ready, digest, _margin(ready, scores[settled.reference]))
-    found = contrasts(scores, settled.reference, summary.higher_is_better, summary.margin)
+    found = contrasts(scores, references(ready.arms), summary.higher_is_better, summary.margin)
     return StudyResult(
         summary=summary, arms=ready.arms, seeds=settled.seeds, runs=runs, contrasts=found,
-        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary),
+        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary, ready.arms),
         provenance=provenance, out=str(settled.folder))
 
 
@@ -169,11 +169,6 @@ def _jobs(jobs: int | None) -> int:
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise InputError("jobs is a whole number of at least 1", got=jobs, fix="Leave it out to use every core")
     return jobs
-
-
-def _reference(ready: Prepared) -> str:
-    """The arm that the others are compared with: the one that drops nothing, else the first."""
-    return next((arm.name for arm in ready.arms if all(site.p == 0 for site in arm.sites)), ready.arms[0].name)
 
 
 def _command() -> str:

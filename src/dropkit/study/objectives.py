@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from dropkit.study.experiment import METRICS, Experiment
+from dropkit.study.recipe import Recipe
 from dropkit.study.scores import accuracy, nll, rmse
+from dropkit.variants.max_norm import MaxNorm
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -38,12 +40,26 @@ def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor,
     return _name(chosen), lambda outputs, targets: float(chosen(outputs, targets)), bool(experiment.higher_is_better)
 
 
-def optimizer_of(experiment: Experiment, model: nn.Module) -> Optimizer:
-    """Return a fresh optimiser over the model's parameters."""
+def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None = None) -> Optimizer:
+    """Return a fresh optimiser over the model's parameters.
+
+    Args:
+        experiment: gives its kind, rate and decay.
+        model: the network.
+        recipe: an arm's changes: a weight decay takes the place of the experiment's, a max-norm acts after every step.
+    """
+    changed = recipe or Recipe()
+    optimizer = _optimizer(experiment, model, experiment.weight_decay if changed.weight_decay is None else changed.weight_decay)
+    if changed.max_norm is not None:
+        MaxNorm(model, changed.max_norm).attach(optimizer)
+    return optimizer
+
+
+def _optimizer(experiment: Experiment, model: nn.Module, weight_decay: float) -> Optimizer:
     chosen, parameters = experiment.optimizer, model.parameters()
     if callable(chosen):
         return chosen(parameters)
-    options: dict[str, Any] = {"lr": experiment.lr, "weight_decay": experiment.weight_decay}
+    options: dict[str, Any] = {"lr": experiment.lr, "weight_decay": weight_decay}
     if chosen == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **options)
     kinds: dict[str, type[Optimizer]] = {

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
+from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
 from dropkit.study.data import Data, Partition, load, partition, standardise
 from dropkit.study.experiment import Experiment
 from dropkit.study.networks import mlp
 from dropkit.study.objectives import loss_of, metric_of
+from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm
 
 
@@ -61,7 +63,9 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
     loss_name, loss = loss_of(experiment, data.task)
     metric_name, metric, higher = metric_of(experiment, data.task)
     with torch.random.fork_rng(devices=[]):  # building a model draws its weights; the caller's RNG stays as it was
-        made = make_arms(experiment, builder, arms)
+        n_train = len(partition(data, 0).x_train)
+        made = [with_budget(arm, experiment.epochs, steps_an_epoch(n_train, experiment.batch_size))
+                for arm in make_arms(experiment, builder, arms)]
         ready = Prepared(experiment, data, builder, made, loss_name, loss, metric_name, metric, higher, n_outputs)
         if check:
             for arm in ready.arms:
@@ -72,10 +76,11 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
 def settled_model(ready: Prepared, arm: Arm) -> nn.Module:
     """Return the model of ``arm`` after a look at two examples, so that lazy layers have their shapes.
 
-    The caller's random state is left as it is.
+    It is the experiment's own model: what the arm's recipe changes in it is left out. The caller's random state is
+    left as it is.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = build_arm(ready.experiment, ready.builder, arm, seed=0).eval()
+        model = build_arm(ready.experiment, ready.builder, replace(arm, recipe=Recipe()), seed=0).eval()
         model(ready.part(0).x_train[:2])
     return model
 
@@ -106,7 +111,9 @@ def _n_outputs(data: Data) -> int:
 def _try(ready: Prepared, arm: Arm) -> None:
     part = ready.part(0)
     x, y = part.x_train[:8], part.y_train[:8]
+    check_recipe(arm, ready.experiment, ready.data)
     model = build_arm(ready.experiment, ready.builder, arm, seed=0)
+    check_model(arm, model)
     outputs = _forward(model, x, y)
     _check_outputs(outputs, ready)
     try:
