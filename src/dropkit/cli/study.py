@@ -30,6 +30,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
     parser.add_argument("--tensorboard", nargs="?", const=True, default=False, metavar="FOLDER",
                         help="write each finished run for TensorBoard (default folder: tensorboard in the output folder)")
+    place = parser.add_argument_group("where runs are trained", "the numbers do not depend on it")
+    place.add_argument("--engine", choices=("processes", "ray", "serial"), default="processes",
+                       help="worker processes here, tasks on a Ray cluster, or one after the other in this process")
+    place.add_argument("--address", help="the Ray cluster's address, or auto (default: start Ray on this machine)")
+    place.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray reserves for a run (default: 1)")
+    place.add_argument("--checkpoint-every", type=float, default=5.0, metavar="SECONDS",
+                       help="seconds between two checkpoints of a run (default: 5)")
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
     recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
@@ -56,12 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     from dropkit.cli.summary import print_summary
     from dropkit.report.page import write_report
     from dropkit.study.driver import run_study
+    from dropkit.study.engines.choice import Running
 
     options = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
+    running = Running(engine=arguments.engine, jobs=arguments.jobs, address=arguments.address,
+                      cpus_per_run=arguments.cpus_per_run, checkpoint_every=arguments.checkpoint_every)
     with observer() as watching:
         try:
             result = run_study((arguments.experiment, options), arms=arguments.arms, seeds=arguments.seeds, out=arguments.out,
-                               jobs=arguments.jobs, observer=watching, tensorboard=arguments.tensorboard)
+                               observer=watching, running=running, tensorboard=arguments.tensorboard)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "

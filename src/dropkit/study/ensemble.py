@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,13 +58,33 @@ class Ensemble(Course):
         self.members = [Session(ready, arm, seed, member) for member in range(arm.recipe.members)]
         for member in self.members:
             member.part = self.part  # one copy of the data
+        self.found: list[tuple[float, float]] = []  # loss and metric of the members that have ended this epoch
         self.model = Averaged([member.model for member in self.members], classes=ready.data.task == "classification")
 
-    def run_epoch(self) -> tuple[float, float]:
-        """Train every member for one epoch and return their mean loss and metric, both in training mode."""
-        found = [member.run_epoch() for member in self.members]
+    def run_epoch(self, after_step: Callable[[Course], None] | None = None) -> tuple[float, float]:
+        """Train every member for one epoch and return their mean loss and metric, both in training mode.
+
+        Args:
+            after_step: called after each step of a member, with the whole ensemble.
+        """
+        tell = None if after_step is None else lambda _: after_step(self)
+        for member in self.members[len(self.found):]:  # the others had ended this epoch at the checkpoint that was restored
+            self.found.append(member.run_epoch(tell))
+        losses, metrics = zip(*self.found, strict=True)
+        self.found = []
         self.epoch, self.step = self.members[0].epoch, self.members[0].step
-        return math.fsum(loss for loss, _ in found) / len(found), math.fsum(metric for _, metric in found) / len(found)
+        return math.fsum(losses) / len(losses), math.fsum(metrics) / len(metrics)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on."""
+        return {**super().state(), "members": [member.state() for member in self.members], "found": self.found}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken."""
+        super().restore(state)
+        for member, of_member in zip(self.members, state["members"], strict=True):
+            member.restore(of_member)
+        self.found = list(state["found"])
 
 
 def begin(ready: Prepared, arm: Arm, seed: int) -> Session | Ensemble:

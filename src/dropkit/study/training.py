@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.study import instruments
+from dropkit.study.checkpoint import Keeper
 from dropkit.study.data import Partition
 from dropkit.study.ensemble import begin
 from dropkit.study.prepare import Prepared, outputs_of
@@ -29,7 +30,7 @@ class _Score:
     outputs: Tensor  # in the targets' own unit
 
 
-def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None) -> Run:
+def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None, keeper: Keeper | None = None) -> Run:
     """Train and score one run.
 
     Args:
@@ -37,18 +38,21 @@ def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None) ->
         arm: rates and recipe.
         seed: any whole number of at least 0.
         report: called after each epoch with its number and mean training loss.
+        keeper: where the run goes on from its last checkpoint, and leaves others.
 
     Returns:
         The run; ``status`` is ``"diverged"`` if a loss or score was not finite.
     """
-    session = begin(ready, arm, seed)
+    session = begin(ready, arm, seed) if keeper is None else keeper.begin(ready, arm, seed)
     while not session.over:
-        loss, metric = session.run_epoch()
+        loss, metric = session.run_epoch(keeper)
         note(session, loss, metric)
         if report is not None:
             report(session.epoch, loss)
         if not math.isfinite(loss):
             break
+        if keeper is not None:
+            keeper(session)
     best = session.settle()
     return record(ready, session.model, session.part, arm, seed, session.history, session.instruments, best)
 
