@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
     from dropkit.study.spec import arm
+    from dropkit.study.tuning import tune
     from dropkit.surgery import placement, presets
     from dropkit.surgery.disabled import disabled
     from dropkit.surgery.insert import Insertion, Placement, insert, remove
@@ -48,6 +49,7 @@ __all__ = [
     "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
     "name_streams", "nn", "placement", "plots", "preset", "presets", "quantization_calibration", "regularization_loss",
     "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
+    "tune",
 ]
 
 # What only some programs use is loaded when it is first asked for: every program waits for what is imported above. The
@@ -62,6 +64,7 @@ _LATER = {
     "placement": "surgery.placement", "plots": "report.plots", "preset": "surgery.presets", "presets": "surgery.presets",
     "quantization_calibration": "inference.freeze", "remove": "surgery.insert", "schedules": "schedules",
     "scores": "inference.scores", "set_rate": "surgery.rates", "sites": "surgery.sites", "swap": "surgery.swap",
+    "tune": "study.tuning",
 }
 
 

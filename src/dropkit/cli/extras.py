@@ -11,4 +11,4 @@ def need(extra: str, *packages: str) -> None:
     """Raise `MissingExtraError` for the first of ``packages`` that is not installed."""
     for package in packages:
         if find_spec(package) is None:
-            raise MissingExtraError(package, extra if extra == "parquet" else "cli")
+            raise MissingExtraError(package, extra if extra in ("parquet", "tune") else "cli")

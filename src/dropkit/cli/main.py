@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
-from dropkit.cli import audit, env, explain, listing, predict, report, schedule, status, study
+from dropkit.cli import audit, env, explain, listing, predict, report, schedule, status, study, tune
 from dropkit.core.errors import DropkitError, InputError
 
-_COMMANDS = (study, report, status, audit, predict, listing, explain, schedule, env)
+_COMMANDS = (study, tune, report, status, audit, predict, listing, explain, schedule, env)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -37,6 +37,12 @@ def add(commands: Any) -> None:
     place.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray reserves for a run (default: 1)")
     place.add_argument("--checkpoint-every", type=float, default=5.0, metavar="SECONDS",
                        help="seconds between two checkpoints of a run (default: 5)")
+    add_recipe(parser)
+    parser.set_defaults(run=run)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace fields of the experiment."""
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
     recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
@@ -51,7 +57,11 @@ def add(commands: Any) -> None:
     recipe.add_argument("--metric", choices=("accuracy", "nll", "rmse", "mae"))
     recipe.add_argument("--margin", type=float, help="smallest difference of the metric worth having")
     recipe.add_argument("--name", help="what the report calls the experiment")
-    parser.set_defaults(run=run)
+
+
+def recipe_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the experiment that were given on the command line."""
+    return {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,13 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     from dropkit.study.driver import run_study
     from dropkit.study.engines.choice import Running
 
-    options = {name: getattr(arguments, name) for name in _FIELDS if getattr(arguments, name) is not None}
     running = Running(engine=arguments.engine, jobs=arguments.jobs, address=arguments.address,
                       cpus_per_run=arguments.cpus_per_run, checkpoint_every=arguments.checkpoint_every)
     with observer() as watching:
         try:
-            result = run_study((arguments.experiment, options), arms=arguments.arms, seeds=arguments.seeds, out=arguments.out,
-                               observer=watching, running=running, tensorboard=arguments.tensorboard)
+            result = run_study((arguments.experiment, recipe_of(arguments)), arms=arguments.arms, seeds=arguments.seeds,
+                               out=arguments.out, observer=watching, running=running, tensorboard=arguments.tensorboard)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "

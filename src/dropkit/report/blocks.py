@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dropkit.report import calibration, curves, figures, instruments, look, rates, readings, words
+from dropkit.report import calibration, curves, figures, instruments, look, rates, readings, tuning, words
 from dropkit.report.curves import Measure
 from dropkit.report.numbers import known
 from dropkit.study.result import StudyResult
@@ -63,6 +63,7 @@ def sections(result: StudyResult) -> list[Section]:
         Section("rates", "Rates", _rates(result)),
         Section("calibration", "Calibration", _calibration(result)),
         Section("instruments", "Inside the networks", _instruments(result)),
+        Section("tuning", "Tuning", _tuning(result)),
     ]
     return [section for section in found if section.blocks]
 
@@ -144,6 +145,19 @@ def _calibration(result: StudyResult) -> list[Block]:
         return []
     return [_each_arm(result, "reliability", "Reliability: accuracy against confidence", words.reliability_caption(result), "",
                       calibration.reliability, words.reliability_alt, calibration.has_reliability)]
+
+
+def _tuning(result: StudyResult) -> list[Block]:
+    found = result.tuning
+    if found is None:
+        return []
+    plots = [Plot(f"plot-tuning-{index}", tuning.scores_alt(found, group), drawing(tuning.score_against_rate(result, found, group)))
+             for index, group in enumerate(tuning.shown_groups(found))]
+    blocks = [Block("tuning-scores", "Validation score of every setting", tuning.scores_caption(found), plots)]
+    if found.importances:
+        plot = Plot("plot-importance", tuning.importance_alt(found), drawing(tuning.importance(found)))
+        blocks.append(Block("importance", "Which rate mattered", tuning.importance_caption(), [plot]))
+    return blocks
 
 
 def _each_arm(result: StudyResult, name: str, title: str, caption: str, key: str, draw: Callable[[StudyResult, str], Any],

@@ -49,6 +49,8 @@ class Experiment:
         batch_size: examples a step, at least 1. A last batch of a single example is left out (BatchNorm cannot take it).
         margin: the smallest difference of the metric worth having, above 0. By default 0.005 for accuracy, otherwise 1 % of the
             reference arm's mean.
+        test_seed: splits off the test part, where the data brings none, by this seed alone: the same examples whatever the
+            run's seed, which then splits the rest. By default every seed splits off its own.
         name: what the report calls the experiment.
 
     Raises:
@@ -78,6 +80,7 @@ class Experiment:
     epochs: int = 40
     batch_size: int = 64
     margin: float | None = None
+    test_seed: int | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class Experiment:
         _check_number("weight_decay", self.weight_decay, float, 0.0)
         if self.margin is not None:
             _check_number("margin", self.margin, float, 0.0, strict=True)
+        if self.test_seed is not None:
+            _check_number("test_seed", self.test_seed, int, 0)
         if self.rate is not None:
             check_rate(self.rate)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
-from dropkit.study.data import Data, Partition, load, partition, standardise
+from dropkit.study.data import Data, Partition, load, partition, set_aside, standardise
 from dropkit.study.experiment import Experiment
 from dropkit.study.networks import mlp
 from dropkit.study.objectives import loss_of, metric_of
@@ -57,6 +57,8 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
         InputError: something in the experiment cannot work; nothing has been written.
     """
     data = load(experiment.data, task=experiment.task, target=experiment.target)
+    if experiment.test_seed is not None:
+        data = set_aside(data, experiment.test_seed)
     _agree(experiment, data.task)
     n_outputs = _n_outputs(data)
     builder: Builder = experiment.model or functools.partial(mlp, list(data.x_train.shape[1:]), n_outputs)

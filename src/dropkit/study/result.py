@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.files import write_atomically
 from dropkit.study.recipe import Recipe
+from dropkit.study.tuning.record import Tuning, tuning_from
 
 if TYPE_CHECKING:
     import pandas
@@ -208,7 +209,8 @@ class Provenance:
 class StudyResult:
     """A whole study, as `dropkit.study` returns it and ``result.json`` holds it.
 
-    ``cautions`` are sentences a careful reader should know before acting on the verdict.
+    ``cautions`` are sentences a careful reader should know before acting on the verdict. ``tuning`` is the search whose rates
+    the study confirms, if it does.
     """
 
     summary: Summary
@@ -220,6 +222,7 @@ class StudyResult:
     cautions: list[str]
     provenance: Provenance
     diagnoses: list[Diagnosis] = field(default_factory=list)
+    tuning: Tuning | None = None
     out: str = field(default="", compare=False)
 
     def of_arm(self, arm: str) -> list[Run]:
@@ -315,6 +318,7 @@ def _result(raw: Mapping[str, Any], out: str) -> StudyResult:
         cautions=list(raw["cautions"]),
         provenance=Provenance(**raw["provenance"]),
         diagnoses=[Diagnosis(**diagnosis) for diagnosis in raw["diagnoses"]],
+        tuning=tuning_from(raw["tuning"]) if raw.get("tuning") else None,
         out=out,
     )
 

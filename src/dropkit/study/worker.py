@@ -97,12 +97,17 @@ def dump(source: Any, arms: Any) -> bytes:
     return bytes(cloudpickle.dumps((source, arms, list(sys.path))))
 
 
+def read(payload: bytes) -> Prepared:
+    """Return the experiment that `dump` packed, made ready anew."""
+    source, arms, paths = cloudpickle.loads(payload)
+    sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+    experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
+    return prepare(experiment, arms, check=False)
+
+
 def _prepared(payload: bytes, place: Place) -> Prepared:
     if payload not in _ready:
-        source, arms, paths = cloudpickle.loads(payload)
-        sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
-        experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
-        ready = prepare(experiment, arms, check=False)
+        ready = read(payload)
         if ready.data.digest != place.data:
             raise InputError("data reads alike in every process", got=phrase("other values than the study began with"),
                              fix="Fix the seed of what is random in it, or save it and name the file")
