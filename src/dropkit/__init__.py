@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dropkit.report import plots
     from dropkit.schedules.rises import RateJumpWarning
     from dropkit.study.experiment import Experiment
+    from dropkit.study.spec import arm
     from dropkit.study.tuning import tune
     from dropkit.surgery import placement, presets
     from dropkit.surgery.disabled import disabled
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DropkitError", "Experiment", "InputError", "Insertion", "MCPrediction", "MaxNorm", "MissingExtraError", "Placement",
-    "RateJumpWarning", "RateScheduler", "Site", "assert_no_findings", "audit", "backends", "catalog", "checkpoint_contexts",
-    "depth_rates", "disabled",
+    "RateJumpWarning", "RateScheduler", "Site", "arm", "assert_no_findings", "audit", "backends", "catalog",
+    "checkpoint_contexts", "depth_rates", "disabled",
     "ensemble", "fold", "format_sites", "freeze_check", "functional", "insert", "keyed", "mc_predict", "moment_predict",
     "name_streams", "nn", "placement", "plots", "preset", "presets", "quantization_calibration", "regularization_loss",
     "remove", "schedules", "scores", "set_rate", "sites", "study", "swap",
@@ -56,7 +57,7 @@ __all__ = [
 _LATER = {
     "Experiment": "study.experiment", "Insertion": "surgery.insert", "MCPrediction": "inference.result",
     "Placement": "surgery.insert", "RateJumpWarning": "schedules.rises", "RateScheduler": "surgery.scheduler",
-    "Site": "surgery.sites", "assert_no_findings": "audit.testing",
+    "Site": "surgery.sites", "arm": "study.spec", "assert_no_findings": "audit.testing",
     "disabled": "surgery.disabled", "ensemble": "inference.ensemble", "fold": "inference.fold",
     "format_sites": "surgery.sites", "freeze_check": "inference.freeze", "insert": "surgery.insert",
     "mc_predict": "inference.predict", "moment_predict": "inference.moments", "name_streams": "surgery.streams",

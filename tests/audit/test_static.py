@@ -142,6 +142,74 @@ BAD = {
             model(x).max().backward()
             return x.grad.abs()
         """, ("DK402", "model(x).max().backward()")),
+    "held-out data is measured by a function of any name": ("""
+        def score(network, batches):
+            return sum((network(x).argmax(-1) == y).sum().item() for x, y in batches)
+
+        def fit(network, batches, validation):
+            network.train()
+            for x, y in batches:
+                F.cross_entropy(network(x), y).backward()
+            print(score(network, validation))
+        """, ("DK401", "return sum((network(x).argmax(-1) == y).sum().item() for x, y in batches)")),
+    "a function without gradients is given held-out data": ("""
+        class Trainer:
+            def run(self, batches, heldout):
+                self.model.train()
+                for x in batches:
+                    self.model(x).sum().backward()
+                return self.perplexity(heldout)
+
+            @torch.inference_mode()
+            def perplexity(self, batches):
+                return torch.stack([self.model(x).mean() for x in batches])
+        """, ("DK401", "return torch.stack([self.model(x).mean() for x in batches])")),
+    "one function trains and validates, and no mode is ever set": ("""
+        def fit(net, optimizer, batches, valid_batches):
+            for epoch in range(3):
+                for x, y in batches:
+                    F.cross_entropy(net(x), y).backward()
+                    optimizer.step()
+                with torch.no_grad():
+                    for x, y in valid_batches:
+                        print(net(x))
+        """, ("DK401", "print(net(x))")),
+    "a method trains, another validates, and no mode is ever set": ("""
+        class Trainer:
+            def fit(self):
+                for x in self.batches:
+                    self.network(x).sum().backward()
+                self.validate()
+
+            def validate(self):
+                for x in self.batches:
+                    print(self.network(x))
+        """, ("DK401", "print(self.network(x))")),
+    "a copy's gradient is the saliency": ("""
+        def feature_importance(net, picture):
+            net.train()
+            leaf = picture.detach().clone().requires_grad_(True)
+            net(leaf).max().backward()
+            return leaf.grad
+        """, ("DK402", "net(leaf).max().backward()")),
+    "a flag asks for the saliency's gradient": ("""
+        def heatmap(net, picture):
+            net.train()
+            picture.requires_grad = True
+            out = net(picture)
+            out.max().backward()
+            return picture.grad
+        """, ("DK402", "out = net(picture)")),
+    "ranges are calibrated in training mode": ("""
+        import quantizer
+
+        def observe_ranges(net, calib_loader):
+            net.train()
+            with torch.inference_mode():
+                for x, _ in calib_loader:
+                    net(x)
+            return quantizer.freeze(net)
+        """, ("DK402", "net(x)")),
     "functional dropout": ("""
         class Block(nn.Module):
             def forward(self, x):
@@ -380,6 +448,121 @@ GOOD = {
         def table(frame):
             frame.eval("a + b")
             for x in frame.test: frame(x)
+        """,
+    "held-out data is measured after eval()": """
+        def score(network, batches):
+            return sum((network(x).argmax(-1) == y).sum().item() for x, y in batches)
+
+        def fit(network, batches, validation):
+            network.train()
+            for x, y in batches:
+                F.cross_entropy(network(x), y).backward()
+            network.eval()
+            print(score(network, validation))
+        """,
+    "the function with held-out data trains": """
+        def refine(network, batches):
+            for x, y in batches:
+                loss = F.cross_entropy(network(x), y)
+                loss.backward()
+                print(loss.item())
+
+        def fit(network, batches, validation):
+            network.train()
+            refine(network, batches)
+            refine(network, validation)
+        """,
+    "a loss on held-out data that is trained on": """
+        def loss_of(network, batch):
+            return F.cross_entropy(network(batch[0]), batch[1])
+
+        def meta_step(network, train_batch, test_batch):
+            network.train()
+            loss_of(network, train_batch).backward()
+            loss_of(network, test_batch).backward()
+        """,
+    "a decorator switches": """
+        from tools import in_eval_mode
+
+        @in_eval_mode
+        def validate(network, batches):
+            return [network(x) for x in batches]
+
+        def fit(network, batches, validation):
+            network.train()
+            for x in batches:
+                network(x).sum().backward()
+            validate(network, validation)
+        """,
+    "no mode is set, and training is elsewhere": """
+        def test(net, test_loader):
+            with torch.no_grad():
+                return [net(x) for x in test_loader]
+
+        def train(net, loader):
+            for x in loader:
+                net(x).sum().backward()
+        """,
+    "no mode is set here, and a function may set it": """
+        from tools import before_validation
+
+        def fit(net, batches, valid_batches):
+            for x in batches:
+                net(x).sum().backward()
+            before_validation(net)
+            for x in valid_batches:
+                print(net(x))
+        """,
+    "a method called net": """
+        class Trainer:
+            def net(self, x):
+                return x
+
+            def fit(self, batches, valid_batches):
+                for x in batches:
+                    self.net(x).sum().backward()
+                for x in valid_batches:
+                    self.net(x)
+        """,
+    "saliency in evaluation": """
+        def feature_importance(net, picture):
+            net.eval()
+            leaf = picture.detach().clone().requires_grad_(True)
+            net(leaf).max().backward()
+            return leaf.grad
+        """,
+    "adversarial training": """
+        def attack(net, picture):
+            net.train()
+            leaf = picture.detach().clone().requires_grad_(True)
+            net(leaf).max().backward()
+            return picture + leaf.grad.sign()
+        """,
+    "ranges are calibrated in evaluation": """
+        import quantizer
+
+        def observe_ranges(net, calib_loader):
+            net.eval()
+            with torch.inference_mode():
+                for x, _ in calib_loader:
+                    net(x)
+            return quantizer.freeze(net)
+        """,
+    "statistics of BatchNorm are calibrated in training": """
+        import quantizer
+
+        def calibrate_bn(net, loader):
+            net.train()
+            with torch.no_grad():
+                for x, _ in loader:
+                    net(x)
+        """,
+    "nothing is quantised": """
+        def calibrate(net, loader):
+            net.train()
+            with torch.no_grad():
+                for x, _ in loader:
+                    net(x)
         """,
     "functional dropout with the mode": """
         class Block(nn.Module):

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 import dropkit as dk
+from dropkit.audit.builders import as_built
 from dropkit.audit.finding import Finding, Place
 from dropkit.audit.result import AuditResult, Coverage, Gap
 from dropkit.cli.main import main
-from dropkit.cli.targets import find_inputs, find_model, make_input
+from dropkit.cli.targets import find_inputs, find_target, make_input
 
 NET = """\
 import torch
@@ -38,8 +39,9 @@ class Stub:
     def __init__(self):
         self.found, self.gaps, self.passes = [], [], ("train", "eval")
 
-    def __call__(self, model, inputs, *, select=None, ignore=None):
-        self.model, self.inputs, self.select, self.ignore = model, inputs, select, ignore
+    def __call__(self, model, inputs, *, rates=None, select=None, ignore=None):
+        _, self.model, self.rates = as_built(model, rates)
+        self.inputs, self.select, self.ignore = inputs, select, ignore
         if isinstance(self.found, Exception):
             raise self.found
         return AuditResult(tuple(self.found), Coverage(self.passes, 4, 4, gaps=tuple(self.gaps)))
@@ -86,6 +88,36 @@ def test_a_model_is_audited_without_the_stub(tmp_path, capsys):
                                      "    def forward(self, x):\n        return F.dropout(x, 0.5)\n")
     assert run(f"{tmp_path / 'bad.py'}:Net", "--input", "8,64", "--select", "DK101") == 1
     assert "bad.py:6" in capsys.readouterr().out
+
+
+RATES = """\
+from torch import nn
+
+def build(p=0.1, dropout=0.1, width=64):
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 64), nn.ReLU(), nn.Dropout(p),
+                         nn.Linear(64, 4))
+"""
+
+
+def test_a_rate_that_does_not_reach_a_site_is_found(tmp_path, capsys):
+    (tmp_path / "ignores.py").write_text(RATES)
+    target = f"{tmp_path / 'ignores.py'}:build"
+    assert run(target, "--input", "8,8", "--select", "DK304") == 1
+    assert "whether dropout is 0.1 or 0.6" in capsys.readouterr().out
+    assert run(target, "--input", "8,8", "--select", "DK304", "--rate-arguments", "p") == 0
+    assert run(target, "--input", "8,8", "--rate-arguments", "q") == 2
+    assert "It takes p, dropout, width" in one_line(capsys)
+
+
+@pytest.mark.slow
+def test_the_fields_of_a_configuration_that_are_rates(capsys):
+    pytest.importorskip("transformers")
+    name = "bert,num_hidden_layers=1,hidden_size=64,num_attention_heads=2,intermediate_size=64,vocab_size=99"
+    built = find_target(f"transformers:{name}")
+    assert built.rates == ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    assert built(hidden_dropout_prob=0.4).config.hidden_dropout_prob == 0.4
+    assert run(f"transformers:{name}", "--select", "DK304") == 0
+    assert capsys.readouterr().out.startswith("No findings.")
 
 
 @pytest.mark.parametrize(("severity", "level", "code"), [
@@ -171,8 +203,8 @@ def test_what_cannot_be_audited_is_2_in_a_line(stub, net, capsys, arguments):
 
 
 def test_models_by_name(net):
-    assert isinstance(find_model(net), nn.Sequential)
-    assert isinstance(find_model("net.py:model"), nn.Sequential)
+    assert isinstance(find_target(net)(), nn.Sequential)
+    assert isinstance(find_target("net.py:model"), nn.Sequential)
 
 
 def test_inputs_by_shape_type_and_range():
@@ -203,7 +235,7 @@ def test_inputs_together(net):
     "vit,num_hidden_layers=1,hidden_size=32,num_attention_heads=2,intermediate_size=32"], ids=["bert", "t5", "vit"])
 def test_models_of_transformers_by_configuration(name):
     pytest.importorskip("transformers")
-    model = find_model(f"transformers:{name}").eval()
+    model = find_target(f"transformers:{name}")().eval()
     model(**find_inputs(model, [], None))
 
 
@@ -213,9 +245,9 @@ def test_a_model_of_transformers_by_file(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "vocab_size": 99,
                                 "architectures": ["GPT2LMHeadModel"]}))
-    assert type(find_model(f"transformers:{file}")).__name__ == "GPT2LMHeadModel"
-    with pytest.raises(dk.InputError, match="transformers builds"):
-        find_model("transformers:nonsense")
+    assert type(find_target(f"transformers:{file}")()).__name__ == "GPT2LMHeadModel"
+    with pytest.raises(dk.InputError, match="transformers knows"):
+        find_target("transformers:nonsense")
 
 
 def test_the_assertion_shows_the_findings(stub):

@@ -10,13 +10,13 @@ import dropkit
 
 HERE = Path(__file__).parent
 SOURCES = Path(dropkit.__file__).parent / "kernels" / "native" / "csrc"
-WITH_TORCH = {"binding.cpp", "eager.cpp", "recurrent_binding.cpp"}
+WITH_TORCH = {"binding.cpp", "eager.cpp", "moments_binding.cpp", "recurrent_binding.cpp"}
 FLAGS = ["-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("program", ["runs.cpp", "plans.cpp", "recurrent.cpp"])
+@pytest.mark.parametrize("program", ["runs.cpp", "plans.cpp", "recurrent.cpp", "moments.cpp"])
 def test_no_bad_access_and_no_undefined_behaviour(program, tmp_path):
     loops = [str(file) for file in sorted(SOURCES.glob("*.cpp")) if file.name not in WITH_TORCH]
     binary = tmp_path / "program"

@@ -15,6 +15,7 @@ from dropkit.study.result import (
     Arm,
     Bin,
     Contrast,
+    Diagnosis,
     Provenance,
     Run,
     SiteRate,
@@ -66,6 +67,22 @@ def many() -> StudyResult:
 def four() -> StudyResult:
     """As many arms as stand side by side."""
     return classification(arms=["none", "reduced", "intended", "rising over ten epochs"], seeds=5, epochs=6)
+
+
+def complete() -> StudyResult:
+    """A sweep of rates, an arm without each of two sites, instruments, diagnoses and notes."""
+    rates = {"none": (0.0, 0.0), "quarter": (0.125, 0.125), "half": (0.25, 0.25), "intended": (0.5, 0.5),
+             "without layers.2": (0.0, 0.5), "without layers.5": (0.5, 0.0)}
+    result = classification(arms=list(rates), seeds=5, epochs=12)
+    arms = [dataclasses.replace(arm, sites=[SiteRate("layers.2", "Dropout", first), SiteRate("layers.5", "Dropout", second)])
+            for arm, (first, second) in zip(result.arms, rates.values(), strict=True)]
+    runs = [dataclasses.replace(run, instruments=_instruments(run, list(rates).index(run.arm))) for run in result.runs]
+    away = [contrast(arm, "intended", runs, result.summary) for arm in list(rates)[4:]]
+    diagnoses = [Diagnosis("underfitting", "intended", "The training loss is high already.", "0.31 against 0.02 in none.",
+                           "Lower the rates.")]
+    return dataclasses.replace(
+        result, arms=arms, runs=runs, contrasts=[*result.contrasts[:3], *away], diagnoses=diagnoses,
+        provenance=dataclasses.replace(result.provenance, engine="fused", notes=["Two groups of 15 runs."]))
 
 
 def hostile() -> StudyResult:
@@ -203,6 +220,15 @@ def _regressor(arm: str, index: int, seed: int, epochs: int) -> Run:
     return Run(arm, seed, "finished", **last, test_loss=test**2, test_metric=test, gap=test - last["train_eval_metric"],
                nll=3.1 + 0.1 * index, brier=None, ece=None, reliability=None,
                history={key: [float(value) for value in values] for key, values in history.items()})
+
+
+def _instruments(run: Run, index: int) -> dict[str, object]:
+    noise = np.random.default_rng([run.seed, index, 5])
+    return {"epoch": [1, 6, 12], "mask_noise": [float(value) for value in 0.2 * index + noise.uniform(0, 0.1, 3)],
+            "gradient_norm": {layer: [float(value) for value in noise.uniform(0.1, 1, 3)] for layer in ("0", "3", "6")},
+            **{f"ablation_{share}": {"3": [0.0, 0.1, 0.001 * share * (4 - index)], "6": [0.0, 0.1, 0.003 * share]}
+               for share in (25, 50, 75)},
+            "nothing_known": [None, None, None], "never_above_zero": [0.0, 0.0, 0.0], "early_slope": 0.2}
 
 
 def _lose(run: Run) -> Run:

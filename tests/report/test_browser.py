@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from dropkit.report.compare import write_comparison
 from dropkit.report.page import write_report
 
 from . import factory
@@ -11,9 +12,10 @@ from . import factory
 pytestmark = pytest.mark.browser
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-STUDIES = ["classification", "regression", "diverged", "single", "four", "many", "hostile"]
+STUDIES = ["classification", "regression", "diverged", "single", "four", "many", "complete", "hostile"]
 SCREENS = [("classification", 390, "light"), ("classification", 1600, "dark"),
-           *((study, 390, "dark") for study in STUDIES), *((study, 1600, "light") for study in STUDIES)]
+           *((study, 390, "dark") for study in STUDIES), *((study, 1600, "light") for study in STUDIES),
+           ("comparison", 390, "dark"), ("comparison", 1600, "light")]
 
 DRAWN = """() => [...document.querySelectorAll('.plot')].map((plot) => {
   const box = plot.querySelector('.main-svg').getBoundingClientRect();
@@ -58,7 +60,8 @@ def browser():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
-    return {name: write_report(getattr(factory, name)(), folder / f"{name}.html") for name in STUDIES}
+    reports = {name: write_report(getattr(factory, name)(), folder / f"{name}.html") for name in STUDIES}
+    return {**reports, "comparison": write_comparison(factory.complete(), factory.classification(), folder / "two.html")}
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropkit.report import calibration, curves, figures, look
+from dropkit.report import calibration, curves, figures, instruments, look, rates
 from dropkit.report.numbers import Scale, known, number
 from dropkit.study.result import Bin
 
 from . import factory
 
-STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.hostile]
+STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.complete,
+           factory.hostile]
 
 
 def every_figure(result):
@@ -26,6 +27,13 @@ def every_figure(result):
     for arm in result.arms:
         if calibration.has_reliability(result, arm.name):
             yield calibration.reliability(result, arm.name)
+    arms = list(range(len(result.arms)))
+    yield from (instruments.over_training(result, name, arms) for name in instruments.scalars(result))
+    yield from (instruments.across_layers(result, name, arms) for name in instruments.by_layer(result))
+    if rates.sweep(result):
+        yield rates.rate_curve(result)
+    if rates.kept(result):
+        yield rates.worth(result)
 
 
 def named(figure, name):

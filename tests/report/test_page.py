@@ -13,7 +13,8 @@ from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, SAME, load
 
 from . import factory
 
-STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.hostile]
+STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.complete,
+           factory.hostile]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -106,10 +107,11 @@ def test_the_same_result_gives_the_same_bytes(pages, study):
 def test_sections_come_in_order(pages):
     found = Page(without_plotly(pages[factory.classification]))
     assert [attrs["id"] for attrs in found.all("section")] == [
-        "scores", "learning", "gap", "calibration", "tables", "cautions", "arms", "reproduction"]
+        "scores", "learning", "gap", "rates", "calibration", "tables", "cautions", "arms", "reproduction"]
     assert [attrs["id"] for attrs in found.all("figure")] == [
-        "paired", "forest", "val-loss", "val-metric", "learning-loss", "learning-metric", "gap-by-arm", "reliability"]
-    assert len(found.all("div", role="img")) == 4 + 6 + 1 + 3
+        "paired", "forest", "val-loss", "val-metric", "learning-loss", "learning-metric", "gap-by-arm", "rate-curve",
+        "reliability"]
+    assert len(found.all("div", role="img")) == 4 + 6 + 1 + 1 + 3
 
 
 def test_verdict_stands_first_with_effect_interval_and_setting(pages):

@@ -1,11 +1,11 @@
-"""Whole channels are dropped before each of the later pooling layers of a detector."""
+"""Values are dropped before the later pooling layer of a detector."""
 
 import torch
 from torch import nn
 
 REPORT = "https://github.com/rykov8/ssd_keras/issues/70"
 RULES = ("DK208",)
-ALSO = ("DK205",)
+ALSO = ("DK204", "DK205")
 
 
 class Body(nn.Module):
@@ -14,7 +14,7 @@ class Body(nn.Module):
         self.conv1, self.conv2, self.conv3, self.conv4 = (
             nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1),
             nn.Conv2d(64, 64, 3, padding=1))
-        self.drop, self.pool, self.boxes = nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Conv2d(64, 24, 1)
+        self.drop, self.pool, self.boxes = nn.Dropout(0.2), nn.MaxPool2d(2), nn.Conv2d(64, 24, 1)
 
     def forward(self, x):
         x = torch.relu(self.conv2(torch.relu(self.conv1(x))))

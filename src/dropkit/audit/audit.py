@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
 
-from dropkit.audit.finding import SEVERITIES, Finding
+from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
 
 
-def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
-          ignore: Iterable[str] | None = None) -> AuditResult:
+def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: Iterable[str] | None = None,
+          select: Iterable[str] | None = None, ignore: Iterable[str] | None = None) -> AuditResult:
     """Look for dropout mistakes in a model.
 
     Args:
-        model: any module; untouched.
+        model: any module; untouched. Or what builds it, a function or a class: then it is built with several rates, too, to see
+            whether each reaches a site (DK304).
         inputs: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        rates: the builder's arguments that are rates. Default: those whose names contain "drop".
         select: ids of rules, or how they begin, such as ``"DK1"``. Default: all.
         ignore: the same, of those to leave out. Default: none.
 
     Raises:
-        InputError: when ``model`` is no module, or no rule begins as ``select`` or ``ignore`` say.
+        InputError: when ``model`` is no module and builds none, or no rule begins as ``select`` or ``ignore`` say.
 
     Example:
         >>> from torch.nn import functional as F
@@ -34,18 +36,22 @@ def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
         ['DK101']
     """
     from dropkit.audit.allow import chosen, known_ids
+    from dropkit.audit.builders import as_built
     from dropkit.audit.probe import observe  # loaded when first used: every program imports this module
     from dropkit.audit.rules import rules
+    from dropkit.audit.rules.dk304 import rates_reach
 
+    build, built, rates = as_built(model, rates)
     wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
-    seen = observe(model, inputs)
+    seen = observe(built, inputs)
     findings: list[Finding] = []
     gaps = list(seen.gaps)
     for rule in rules():
-        if rule.check is None or not chosen(rule.id, wanted, unwanted):
+        check = rule.check if build is None or rule.id != "DK304" else lambda seen: rates_reach(build, seen.inputs, rates)
+        if check is None or not chosen(rule.id, wanted, unwanted):
             continue
         try:
-            findings += rule.check(seen)
+            findings += unique(check(seen))
         except Exception as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
@@ -53,4 +59,4 @@ def audit(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
     entered = {path for found in seen.passes.values() for path in found.entered}
     names = dict.fromkeys(site.name for mode in ran for site in seen.site_calls(mode))
     return AuditResult(tuple(findings), Coverage(ran, len(entered), len(seen.modules), tuple(names), (), tuple(gaps)),
-                       target=type(model).__name__)
+                       target=type(built).__name__)

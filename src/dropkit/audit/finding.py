@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 SEVERITIES = ("note", "warning", "error")
@@ -67,3 +67,23 @@ class Finding:
         name = (self.place.file or "").replace("\\", "/").rpartition("/")[2]
         parts = (self.rule, self.place.module or "", name, " ".join(self.place.code.split()), self.subject)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def unique(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """One finding of each line: a site may run many times, in a loop over time or layers.
+
+    Args:
+        findings: of those of one rule that name one line of one module, and one function, the first is kept.
+
+    Example:
+        >>> steps = [Finding("DK303", "drops", Place("", "net.py", 3), "warning", "Move it", subject=f"dropout#{n}")
+        ...          for n in (1, 2)]
+        >>> len(list(unique(steps)))
+        1
+    """
+    told: set[tuple[str, Place, str]] = set()
+    for found in findings:
+        key = found.rule, found.place, found.subject.partition("#")[0]
+        if key not in told:
+            told.add(key)
+            yield found

@@ -16,7 +16,7 @@ ACTIVATIONS = frozenset(("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "
                          "prelu", "tanh", "sigmoid", "softplus", "hardsigmoid", "logsigmoid"))
 SOFTMAX = frozenset(("softmax", "log_softmax"))
 MAX_POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-                       "boolean_dispatch", "fn"))
+                       "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"))
 NORMS = frozenset(("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"))
 ADDS = frozenset(("add", "iadd", "radd"))
 CONVOLUTIONS = frozenset(f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose"))
@@ -25,6 +25,8 @@ CHANNELS = frozenset(("dropout1d", "dropout2d", "dropout3d", "feature_alpha_drop
 PATHS = frozenset(("drop_path", "stochastic_depth"))
 POOLS = MAX_POOLS | {"avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool2d"}
 LAYERS = CONVOLUTIONS | {"linear", "addmm", "matmul", "bilinear"}
+RESIZERS = frozenset(("interpolate", "upsample", "pixel_shuffle"))
+JOINS = frozenset(("cat", "concat", "concatenate", "stack", "hstack", "vstack"))
 PLAIN = VIEWS | ACTIVATIONS
 
 
@@ -37,6 +39,7 @@ class Graph:
 
     def __init__(self, found: Pass) -> None:
         self.found, self.ops = found, found.ops
+        self._adds = [op for op in self.ops if op.name in ADDS and len(op.parents) == 2]
         self._above: list[int] = []  # bit i of element k: operation i is an ancestor of k; integers, as passes have thousands
         for op in self.ops:
             bits = 0
@@ -76,14 +79,25 @@ class Graph:
             return first, second
         return (second, first) if self.above(second, first) else None
 
+    def residuals(self, after: Op) -> Iterator[tuple[Op, Op, Op]]:
+        """The later additions that join a stream and a branch, each with the two.
+
+        Args:
+            after: any operation.
+        """
+        for op in self._adds:
+            pair = self.residual(op) if op.index > after.index else None
+            if pair is not None:
+                yield op, *pair
+
     def bypassed(self, op: Op) -> bool:
         """Whether a later addition joins the operation's path with one around it, as the branch of a residual block.
 
         Args:
             op: any operation.
         """
-        for later in self.ops[op.index + 1:]:
-            if later.name in ADDS and len(later.parents) == 2:
+        for later in self._adds:
+            if later.index > op.index:
                 through = [op is parent or self.above(op, parent) for parent in later.parents]
                 around = later.parents[through[0]]
                 shared = self._above[around.index] & self._above[op.index]

@@ -70,7 +70,7 @@ def _measure(seen: Observation) -> None:
     except Exception as error:
         seen.gaps.append(Gap("batch normalisation", f"measuring raises {type(error).__name__}: {error}"))
     try:
-        seen.gradients = reached(seen.model, seen.inputs)
+        seen.gradients, seen.redrawn = reached(seen.model, seen.inputs)
     except Exception as error:
         seen.gaps.append(Gap("gradients", f"measuring raises {type(error).__name__}: {error}"))
 

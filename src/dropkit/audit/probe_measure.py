@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
+from dropkit.audit.finding import Place
+from dropkit.audit.probe_twice import Twice
 from dropkit.surgery.calls import call_model, copy_inputs
 from dropkit.surgery.modules import walk
 
@@ -42,17 +44,21 @@ def variances(model: nn.Module, inputs: Any, training: bool, runs: int) -> dict[
     return {path: square / count - (total / count).square() for path, (total, square, count) in sums.items()}
 
 
-def reached(model: nn.Module, inputs: Any) -> set[str]:
-    """The names of the parameters that get a gradient from a sum of the outputs in training.
+def reached(model: nn.Module, inputs: Any) -> tuple[set[str], dict[str, Place]]:
+    """The names of the parameters that get a gradient from a sum of the outputs in training, and the sites drawn anew.
 
     Args:
         model: any module; its gradients are overwritten.
         inputs: as in `dropkit.surgery.calls.call_model`.
+
+    Returns:
+        The names, and as `Observation.redrawn` the sites whose mask was another one in the backward pass.
     """
     model.train()
     model.zero_grad(set_to_none=True)
-    with torch.enable_grad():
+    with torch.enable_grad(), Twice(model) as twice:
         outputs = [x for x in tree_leaves(call_model(model, copy_inputs(inputs))) if isinstance(x, Tensor) and x.requires_grad]
+        twice.backward = True
         if outputs:
             torch.stack([x.sum() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-    return {name for name, x in model.named_parameters() if x.grad is not None}
+    return {name for name, x in model.named_parameters() if x.grad is not None}, twice.redrawn

@@ -10,18 +10,21 @@ from typing import Any
 from torch import nn
 
 from dropkit.audit.allow import allow, without_baseline
+from dropkit.audit.builders import Builder
 from dropkit.audit.finding import SEVERITIES
 from dropkit.core.errors import InputError
 
 
-def assert_no_findings(model: nn.Module, inputs: Any, *, select: Iterable[str] | None = None,
-                       ignore: Iterable[str] | None = None, baseline: str | os.PathLike[str] | None = None,
-                       fail_level: str = "warning", complete: bool = True) -> None:
+def assert_no_findings(model: nn.Module | Builder, inputs: Any, *, rates: Iterable[str] | None = None,
+                       select: Iterable[str] | None = None, ignore: Iterable[str] | None = None,
+                       baseline: str | os.PathLike[str] | None = None, fail_level: str = "warning",
+                       complete: bool = True) -> None:
     """Fail a test if an audit of a model finds something.
 
     Args:
-        model: the model; it is not changed.
+        model: the model, which is not changed, or what builds it, so that its rates are checked as well.
         inputs: what it is called with, as in `dropkit.audit`.
+        rates: the builder's arguments that are rates. Default: those whose names contain "drop".
         select: ids of rules, or their beginnings such as ``"DK1"``; others are left out. Default: all.
         ignore: ids of rules, or their beginnings, to leave out. Default: none.
         baseline: a file of findings to leave out, made with ``dropkit audit --write-baseline``. Default: none.
@@ -42,7 +45,7 @@ def assert_no_findings(model: nn.Module, inputs: Any, *, select: Iterable[str] |
 
     if fail_level not in SEVERITIES:
         raise InputError("a level is note, warning or error", got=fail_level, fix="Name one of these")
-    result = allow(audit(model, inputs, select=select, ignore=ignore or ()))
+    result = allow(audit(model, inputs, rates=rates, select=select, ignore=ignore or ()))
     if baseline is not None:
         result = without_baseline(result, baseline)
     failing = tuple(result.at_least(fail_level))

@@ -23,6 +23,9 @@ transformers:bert,num_hidden_layers=2), or files and folders with --static"""
 _INPUT = """an input's shape: 2,3,224,224, with a type and a range if wanted: 2,16:int64:0..1000; NAME=2,16:int64:0..1000 for a
 keyword; several for several inputs"""
 
+_RATES = """the builder's arguments that are rates, with commas: each is to reach a site (default: arguments, or fields of a
+configuration, whose names contain "drop")"""
+
 
 def add(commands: Any) -> None:
     """Add the subcommand to ``commands``."""
@@ -31,6 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--static", action="store_true", help="read source code and run nothing")
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE", help=_INPUT)
     parser.add_argument("--inputs", metavar="MODULE:FACTORY", help="a function that returns what the model is called with")
+    parser.add_argument("--rate-arguments", metavar="NAMES", help=_RATES)
     parser.add_argument("--format", choices=("table", "json", "sarif", "github"), default="table", help="(default: table)")
     parser.add_argument("--out", metavar="FILE", help="write there instead of to the terminal")
     for name, what in (("select", "only these rules"), ("ignore", "leave out these rules")):
@@ -61,22 +65,22 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
         return audit_source(arguments.targets, select=select, ignore=ignore)
     from dropkit.audit.allow import allow, chosen
     from dropkit.audit.audit import audit
-    from dropkit.cli.targets import find_inputs, find_model
+    from dropkit.cli.targets import find_inputs, find_target
 
     if len(arguments.targets) > 1:
         raise InputError("one model is audited at a time", got=phrase(f"{len(arguments.targets)} targets"),
                          fix="Name one model, or add --static to audit source code")
     target = arguments.targets[0]
-    model = find_model(target)
+    model = find_target(target)
     inputs = find_inputs(model, arguments.input, arguments.inputs)
     try:
-        result = audit(model, inputs, select=select, ignore=ignore or ())
+        result = audit(model, inputs, rates=_rates(arguments, model), select=select, ignore=ignore or ())
     except DropkitError:
         raise
     except Exception as error:  # a user's model may raise anything
         raise InputError(f"{target} can be audited", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Call the model with these inputs to see where it fails") from error
-    if not result.coverage.passes:
+    if not result.coverage.passes and not result.findings:
         why = "; ".join(f"{gap.what}: {gap.why}" for gap in result.coverage.gaps) or "no pass ran"
         raise InputError(f"{target} runs in one mode at least", got=phrase(why), fix="Check --input, or give --inputs")
     found = allow(result)
@@ -100,6 +104,15 @@ def _report(arguments: argparse.Namespace, result: AuditResult) -> int:
     else:
         print(text)
     return 0 if arguments.write_baseline or not result.at_least(arguments.fail_level) else 1
+
+
+def _rates(arguments: argparse.Namespace, model: Any) -> tuple[str, ...] | None:
+    """The builder's arguments that are rates; None for those whose names say so."""
+    from dropkit.cli.targets_transformers import Configured
+
+    if arguments.rate_arguments is None:
+        return model.rates if isinstance(model, Configured) else None
+    return tuple(name.strip() for name in arguments.rate_arguments.split(",") if name.strip())
 
 
 def _ids(given: list[str] | None) -> list[str] | None:

@@ -72,7 +72,8 @@ class TableWatcher(_Counting):
         if not self._open:
             self._live.start()
             self._open = True
-        self._live.update(Group(_table(progress), Text(_time_left(progress.share, *self._started), style="dim")))
+        self._live.update(Group(_table(progress), Text(_time_left(progress.share, *self._started), style="dim"),
+                                *(Text(f"note: {note}", style="yellow") for note in progress.notes[-3:])))
 
     def close(self) -> None:
         """Take the table away."""
@@ -103,6 +104,8 @@ def _cell(progress: Progress, arm: str, seed: int) -> Text:
         run = progress.finished[key]
         style = "bold" if run.status == "finished" else "red"
         return Text(f"{run.test_metric:.4g}" if run.status == "finished" else "diverged", style=style)
+    if key in progress.failed:
+        return Text("failed", style="red")
     if key in progress.epoch:
         return Text(f"{progress.epoch[key]}/{progress.epochs}  {progress.loss[key]:.3g}", style="cyan")
     return Text("·", style="dim")
@@ -111,6 +114,6 @@ def _cell(progress: Progress, arm: str, seed: int) -> Text:
 def _time_left(share: float, began: float, already: float) -> str:
     gained, spent = share - already, time.monotonic() - began
     if gained <= 0:
-        return f"{share:.0%} done. Ctrl-C stops; what is finished is kept."
+        return f"{share:.0%} done. Ctrl-C stops; the same command goes on from there."
     left = spent / gained * (1 - share)
-    return f"{share:.0%} done, about {left:.0f} s left. Ctrl-C stops; what is finished is kept."
+    return f"{share:.0%} done, about {left:.0f} s left. Ctrl-C stops; the same command goes on from there."

@@ -22,8 +22,21 @@ def add(commands: Any) -> None:
     parser.add_argument("experiment", help="digits, breast_cancer, wine, iris, diabetes; a CSV, NPZ or IDX path; "
                                            "module:object or file.py:object")
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
+    parser.add_argument("--arms", metavar="LIST", help="what is compared, parted by commas: none, reduced, intended, rate=0.3, "
+                        "weight_decay=0.001, early_stopping=5, batch_norm, noise=0.1, max_norm=3, label_smoothing=0.1, "
+                        "members=4, variant=NAME, schedule=TEXT, joined by + where they act together; and rates, "
+                        "leave-one-out, classic, factorial (default: none,reduced,intended)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
+    parser.add_argument("--tensorboard", nargs="?", const=True, default=False, metavar="FOLDER",
+                        help="write each finished run for TensorBoard (default folder: tensorboard in the output folder)")
+    place = parser.add_argument_group("where runs are trained", "the numbers do not depend on it")
+    place.add_argument("--engine", choices=("processes", "ray", "serial"), default="processes",
+                       help="worker processes here, tasks on a Ray cluster, or one after the other in this process")
+    place.add_argument("--address", help="the Ray cluster's address, or auto (default: start Ray on this machine)")
+    place.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray reserves for a run (default: 1)")
+    place.add_argument("--checkpoint-every", type=float, default=5.0, metavar="SECONDS",
+                       help="seconds between two checkpoints of a run (default: 5)")
     add_recipe(parser)
     parser.set_defaults(run=run)
 
@@ -60,11 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
     from dropkit.cli.summary import print_summary
     from dropkit.report.page import write_report
     from dropkit.study.driver import run_study
+    from dropkit.study.engines.choice import Running
 
+    running = Running(engine=arguments.engine, jobs=arguments.jobs, address=arguments.address,
+                      cpus_per_run=arguments.cpus_per_run, checkpoint_every=arguments.checkpoint_every)
     with observer() as watching:
         try:
-            result = run_study((arguments.experiment, recipe_of(arguments)), arms=None, seeds=arguments.seeds,
-                               out=arguments.out, jobs=arguments.jobs, observer=watching)
+            result = run_study((arguments.experiment, recipe_of(arguments)), arms=arguments.arms, seeds=arguments.seeds,
+                               out=arguments.out, observer=watching, running=running, tensorboard=arguments.tensorboard)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "

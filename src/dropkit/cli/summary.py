@@ -13,14 +13,36 @@ from dropkit.study.result import Contrast, StudyResult, Summary
 
 
 def print_summary(result: StudyResult, page: Path) -> None:
-    """Print the verdict, a table of the contrasts, the cautions, and where the report lies."""
+    """Print the verdict, a table of the contrasts, the cautions and findings, and where the report lies."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(result.verdict.sentence, style="bold"))
     console.print(Text(result.verdict.next_step))
     console.print(_table(result), soft_wrap=False)
     for caution in result.cautions:
         console.print(Text(f"Caution: {caution}"))
+    for found in result.diagnoses:
+        console.print(Text(f"Finding ({found.kind}): {found.sentence} {found.remedy}"))
     console.print(Text(f"Setting: {result.verdict.setting}"))
+    console.print(Text(f"Report:  {page}"))
+
+
+def print_comparison(first: StudyResult, second: StudyResult, page: Path) -> None:
+    """Print two studies' verdicts, how far their arms lie apart, what weakens the comparison, and where the page lies."""
+    from dropkit.report.compare import cautions, differences, study_names
+    from dropkit.report.numbers import Scale
+
+    console = Console(highlight=False, soft_wrap=True)
+    names, scale, found = study_names(first, second), Scale.of(first.summary), differences(first, second)
+    for name, result in zip(names, (first, second), strict=True):
+        console.print(Text(f"{name}: {result.verdict.sentence}"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", f"{names[1]} better by", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
+    for item in found:
+        table.add_row(Text(item.arm), scale.difference(item.mean), scale.interval(item.low, item.high))
+    console.print(table, soft_wrap=False)
+    for caution in cautions(first, second, found):
+        console.print(Text(f"Caution: {caution}"))
     console.print(Text(f"Report:  {page}"))
 
 

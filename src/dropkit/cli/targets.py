@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dropkit.audit.builders import Builder, as_built
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.reference import find_object
 
@@ -17,35 +18,35 @@ _SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?
 _HOW = "Write a shape such as 2,3,224,224 or 2,16:int64:0..1000, with NAME= before it for a keyword"
 
 
-def find_model(target: str) -> nn.Module:
-    """The model that a target names.
+def find_target(target: str) -> nn.Module | Builder:
+    """The model, or the function that builds it, that a target names.
 
     Args:
         target: ``module:object``, ``file.py:object`` or ``transformers:TYPE``.
 
     Raises:
-        InputError: there is no such thing, it cannot be built, or it is no ``nn.Module``.
+        InputError: there is no such thing, or it is neither.
     """
     place, colon, _ = target.rpartition(":")
     if not colon:
         raise InputError("a model is named as module:build", got=target,
                          fix="Name the function that builds it, such as net.py:build, or add --static to audit source code")
     if place == "transformers":
-        from dropkit.cli.targets_transformers import build
+        from dropkit.cli.targets_transformers import Configured
 
-        return build(target.partition(":")[2])
+        return Configured(target.partition(":")[2])
     found = find_object(target)
-    model = found if isinstance(found, nn.Module) else _built(found, target)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{target} is a model or returns one", got=phrase(type(model).__name__), fix="Return an nn.Module")
-    return model
+    if not isinstance(found, nn.Module) and not callable(found):
+        raise InputError(f"{target} is a model or builds one", got=phrase(type(found).__name__), fix="Name a function")
+    built: nn.Module | Builder = found
+    return built
 
 
-def find_inputs(model: nn.Module, shapes: list[str], factory: str | None) -> Any:
+def find_inputs(model: nn.Module | Builder, shapes: list[str], factory: str | None) -> Any:
     """What a model is called with: a tensor, a tuple of positional inputs, or a dict of keywords.
 
     Args:
-        model: it, for the inputs of ``transformers`` models.
+        model: it, or what builds it, for the inputs of ``transformers`` models.
         shapes: as ``--input`` takes them.
         factory: ``module:function``, as ``--inputs`` takes it.
 
@@ -58,10 +59,11 @@ def find_inputs(model: nn.Module, shapes: list[str], factory: str | None) -> Any
         found = find_object(factory)
         return _built(found, factory) if callable(found) and not isinstance(found, Tensor) else found
     if not shapes:
-        if hasattr(model, "main_input_name") and importlib.util.find_spec("transformers") is not None:
+        built = as_built(model)[1]
+        if hasattr(built, "main_input_name") and importlib.util.find_spec("transformers") is not None:
             from dropkit.cli.targets_transformers import inputs
 
-            return inputs(model)
+            return inputs(built)
         raise InputError("a model is called with something", got=phrase("no --input"), fix=_HOW)
     return _together([make_input(text, seed) for seed, text in enumerate(shapes)])
 

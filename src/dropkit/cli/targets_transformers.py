@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dropkit.audit.builders import is_rate
 from dropkit.cli.extras import need
 from dropkit.core.errors import InputError, phrase
 
 _BATCH, _LENGTH = 2, 16
 
 
-def build(text: str) -> nn.Module:
-    """A model with random weights.
+class Configured:
+    """Builds a model with random weights, from a configuration whose fields can be replaced.
 
     Args:
         text: a model type such as ``"bert"``, or the path of a ``config.json``; fields that replace the configuration's may
             follow: ``"bert,num_hidden_layers=2"``.
 
     Raises:
-        InputError: there is no such type or file, or it cannot be built.
+        InputError: there is no such type or file.
         MissingExtraError: transformers is not installed.
     """
-    need("cli", "transformers")
-    import transformers
 
-    name, *fields = text.split(",")
-    try:
-        given = dict(_field(part) for part in fields)
-        config = _from_file(Path(name), given) if name.endswith(".json") else transformers.AutoConfig.for_model(name, **given)
+    def __init__(self, text: str) -> None:
+        need("cli", "transformers")
+        self.__name__ = self.name = text.partition(",")[0]
+        try:
+            self.fields = dict(_field(part) for part in text.split(",")[1:])
+            found = _configuration(self.name, self.fields).to_dict()
+        except Exception as error:
+            raise InputError(f"transformers knows {self.name!r}", got=phrase(f"{type(error).__name__}: {error}"),
+                             fix="Name a model type such as bert, or a config.json") from error
+        self.rates = tuple(name for name, value in found.items() if "drop" in name and is_rate(value))
+
+    def __call__(self, **rates: float) -> nn.Module:
+        """Build the model.
+
+        Args:
+            **rates: fields of the configuration.
+        """
+        import transformers
+
+        config = _configuration(self.name, {**self.fields, **rates})
         kind = getattr(transformers, (config.architectures or [""])[0], None)
         model: nn.Module = kind(config) if kind is not None else _generic(config)
-    except Exception as error:
-        raise InputError(f"transformers builds a model of {name!r}", got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Name a model type such as bert, or a config.json") from error
-    return model
+        return model
 
 
 def inputs(model: Any) -> dict[str, Tensor]:
@@ -67,13 +80,14 @@ def inputs(model: Any) -> dict[str, Tensor]:
     return made
 
 
-def _from_file(file: Path, given: dict[str, Any]) -> Any:
-    import json
-
+def _configuration(name: str, fields: dict[str, Any]) -> Any:
     import transformers
 
-    content = {**json.loads(file.read_text(encoding="utf-8")), **given}
-    return transformers.AutoConfig.for_model(content.pop("model_type"), **content)
+    content = dict(fields)
+    if name.endswith(".json"):
+        content = {**json.loads(Path(name).read_text(encoding="utf-8")), **fields}
+        name = content.pop("model_type")
+    return transformers.AutoConfig.for_model(name, **content)
 
 
 def _generic(config: Any) -> nn.Module:

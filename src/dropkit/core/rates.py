@@ -39,6 +39,19 @@ def check_rate(value: Any, name: str = "p", *, below_one: bool = False) -> float
     return number
 
 
+def is_symbolic(value: Any) -> bool:
+    """Tell whether a rate is a tensor whose value cannot be looked at: while a compiler traces, or in a batch of ``torch.vmap``.
+
+    Args:
+        value: a rate as functions take it.
+
+    Example:
+        >>> is_symbolic(torch.tensor(0.5)), is_symbolic(0.5)
+        (False, False)
+    """
+    return isinstance(value, torch.Tensor) and (torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(value))
+
+
 def threshold(rate: float) -> int:
     """A rate as an integer out of 2^32, rounded to nearest, so that it can be compared with random bits exactly.
 

@@ -16,7 +16,7 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
 from dropkit.inference.plain import is_plain
 from dropkit.inference.probe import Probed, probe, unknown_in
-from dropkit.surgery.modules import kind_of, rate_attribute, walk
+from dropkit.surgery.modules import kind_of, modules_of, rate_attribute, walk
 from dropkit.surgery.rates import nearest
 from dropkit.surgery.route import routing_of, unroute
 from dropkit.surgery.streams import name_streams
@@ -80,8 +80,9 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
         >>> prepare(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)), None).names
         ['1']
     """
-    known = _routed_rates(twin)
-    found = {name: _Candidate(module, kind, _rate_of(module)) for name, module in walk(twin)
+    modules = list(walk(twin))
+    known = _routed_rates(modules)
+    found = {name: _Candidate(module, kind, _rate_of(module)) for name, module in modules
              if (kind := kind_of(module)) is not None}
     plain = is_plain(twin)  # then there are neither calls nor strangers
     for call in [] if plain else probe(twin, inputs):
@@ -94,14 +95,14 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
         _warn_of_unknown([name for name, site in found.items() if site.kind == UNKNOWN])
     _set_rates(found, _resolved(rates, [name for name in chosen if found[name].kind != UNKNOWN]))
     swapped = _on_our_masks(twin)
-    active = Active(twin.eval(), calls={(site.module, site.call.key): None for site in found.values() if site.call is not None})
+    active = Active(_evaluated(twin), calls={(site.module, site.call.key): None for site in found.values() if site.call is not None})
     for name in chosen:
         _activate(active, name, found[name])
-    active.watched = bool(active.calls) or not swapped or _unroute_idle(twin, active.modules)
+    active.watched = bool(active.calls) or not swapped or _unroute_idle(modules, active.modules)
     if not active.names:
         raise InputError("at least one site acts", got=phrase(_described(found, chosen)),
                          fix="Give it a rate, as in rates=0.1, or put dropout into the model and train it so")
-    for _, module in walk(twin):
+    for _, module in modules:
         if isinstance(module, nn.TransformerEncoderLayer) and type(module).forward is nn.TransformerEncoderLayer.forward:
             module.training = True  # else it takes a fused path that leaves dropout out; it asks for the mode nowhere else
     return active
@@ -115,10 +116,20 @@ def _warn_of_unknown(names: list[str]) -> None:
                       'where=["*"]', UserWarning, stacklevel=4)
 
 
-def _routed_rates(model: nn.Module) -> dict[tuple[nn.Module, str], float]:
+def _evaluated(model: nn.Module) -> nn.Module:
+    """Set a model to evaluation mode; quickly, where none of its modules has its own way to."""
+    modules = modules_of(model)
+    if any(type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval for module in modules):
+        return model.eval()
+    for module in modules:
+        vars(module)["training"] = False  # no attribute that nn.Module registers
+    return model
+
+
+def _routed_rates(modules: list[tuple[str, nn.Module]]) -> dict[tuple[nn.Module, str], float]:
     """Rates that were set of calls that ``dk.swap`` has routed; their modules get their own forward back."""
     rates: dict[tuple[nn.Module, str], float] = {}
-    for _, module in walk(model):
+    for _, module in modules:
         routing = routing_of(module)
         if routing is not None:
             rates.update({(module, key): call.p for key, call in (routing.calls or {}).items() if call.is_set})
@@ -208,9 +219,9 @@ def _on_our_masks(model: nn.Module) -> bool:
     return swapped
 
 
-def _unroute_idle(model: nn.Module, acting: set[nn.Module]) -> bool:
+def _unroute_idle(modules: list[tuple[str, nn.Module]], acting: set[nn.Module]) -> bool:
     """Give sites that do not act their own forward back, where they might drop without a mode; tell whether there are any."""
-    idle = [module for _, module in walk(model) if module not in acting and (routing := routing_of(module)) is not None
+    idle = [module for _, module in modules if module not in acting and (routing := routing_of(module)) is not None
             and routing.in_evaluation]
     for module in idle:
         unroute(module)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dropkit.surgery.modules import modules_of
 
 is_batched: Callable[[Tensor], bool] = torch._C._functorch.is_batchedtensor
 _HOOK = -1  # torch numbers its own from 0
@@ -32,28 +34,35 @@ class Meter:
     def __init__(self, enough: Callable[[int], None]) -> None:
         self.largest = 0
         self._enough, self._passes = enough, 1
+        self._later: list[nn.Module] = []
 
     @contextmanager
-    def on(self, model: nn.Module, passes: int, acting: Collection[nn.Module] = ()) -> Iterator[None]:
+    def on(self, model: nn.Module, passes: int, acting: Collection[nn.Module] = (), alone: bool = False) -> Iterator[None]:
         """Measure the forwards of a model's modules inside the ``with``.
 
         Args:
             model: whose modules are measured.
             passes: how many run at once.
             acting: modules whose output will differ from pass to pass and be as large as their input, which tells beforehand.
+            alone: whether nothing else makes passes differ, so that what runs before the first of them need not be measured.
         """
         self._passes = passes
-        modules = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
-        for module in modules:  # without handles, which cost more than the forward of a small module
-            module._forward_hooks[_HOOK] = self._measure
-            if module in acting:
-                module._forward_pre_hooks[_HOOK] = self._foresee
+        modules = [module for module in modules_of(model) if not isinstance(module, torch.jit.ScriptModule)]
+        first = _around(modules, acting) if alone else modules
+        self._later = [module for module in modules if module not in first] if alone else []
+        self._hook(first)
+        for module in acting:
+            module._forward_pre_hooks[_HOOK] = self._foresee
         try:
             yield
         finally:
             for module in modules:
-                del module._forward_hooks[_HOOK]
+                module._forward_hooks.pop(_HOOK, None)
                 module._forward_pre_hooks.pop(_HOOK, None)
+
+    def _hook(self, modules: Iterable[nn.Module]) -> None:
+        for module in modules:  # without handles, which cost more than the forward of a small module
+            module._forward_hooks[_HOOK] = self._measure
 
     def _measure(self, module: nn.Module, inputs: Any, output: Any) -> None:
         for x in output if isinstance(output, tuple | list) else (output,):
@@ -61,6 +70,8 @@ class Meter:
                 self._take(x)
 
     def _foresee(self, module: nn.Module, inputs: Any) -> None:
+        self._hook(self._later)
+        self._later = []
         for x in inputs[:1]:
             if isinstance(x, Tensor) and not is_batched(x):
                 self._know(x.numel() * x.element_size())
@@ -74,3 +85,12 @@ class Meter:
         if size > self.largest:
             self.largest = size
             self._enough(size)
+
+
+def _around(modules: list[nn.Module], acting: Collection[nn.Module]) -> set[nn.Module]:
+    """Modules that act and those that hold them, whose forwards have begun when one acts."""
+    found = set(acting)
+    for module in reversed(modules):
+        if not found.isdisjoint(module._modules.values()):
+            found.add(module)
+    return found

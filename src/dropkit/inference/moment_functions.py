@@ -19,13 +19,13 @@ from dropkit.inference.moment_rules import (
     adaptive_count,
     average_moments,
     dropout_moments,
-    in_blocks,
     layer_norm_moments,
     linear_moments,
     quadrature_moments,
     relu_moments,
     softmax_moments,
 )
+from dropkit.inference.moment_sources import shared_dims, vary
 from dropkit.surgery.functional import Call
 
 BERNOULLI = ("dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout", "attention_dropout", "drop_path", "drop_node")
@@ -39,7 +39,9 @@ def call_moments(call: Call) -> Value:
         call: of a kind in `BERNOULLI`.
     """
     given = call.arguments
-    branch = dropout_moments(given[call.rule.parameters[0]], float(call.p), given.get("scaling", "inverted"))
+    x = given[call.rule.parameters[0]]
+    shared = shared_dims(call.rule.kind, lambda name, default: given.get(name, default), _mean(x).dim())
+    branch = dropout_moments(x, float(call.p), given.get("scaling", "inverted"), shared)
     return add(branch, given["residual"]) if "residual" in given else branch
 
 
@@ -112,7 +114,9 @@ def multiply(x: Any, y: Any) -> Moments:
     if x is y:
         raise InputError("factors are independent", got=phrase("a value times itself"), fix="Use Monte-Carlo passes")
     mx, my, vx, vy = _mean(x), _mean(y), _variance(x), _variance(y)
-    return Moments(mx * my, vx * vy + vx * my**2 + vy * mx**2)
+    both = vx * vy
+    mean = vary(mx * my, both) if isinstance(x, Moments) and isinstance(y, Moments) else mx * my
+    return Moments(mean, both + vx * my**2 + vy * mx**2)
 
 
 def _mean(x: Any) -> Any:
@@ -162,20 +166,20 @@ def _sum_over(input: Moments, dim: Any = None, keepdim: bool = False) -> Moments
 
 
 def _relu(input: Moments, inplace: bool = False) -> Moments:
-    return in_blocks(relu_moments, input)
+    return relu_moments(input)
 
 
 def _leaky_relu(input: Moments, negative_slope: float = 0.01, inplace: bool = False) -> Moments:
-    return in_blocks(lambda part: relu_moments(part, negative_slope), input)
+    return relu_moments(input, negative_slope)
 
 
 def _silu(input: Moments, inplace: bool = False) -> Moments:
-    return in_blocks(lambda part: quadrature_moments(part, F.silu), input)
+    return quadrature_moments(input, F.silu)
 
 
 def _smooth(function: Callable[..., Tensor]) -> Callable[..., Moments]:
     def rule(input: Moments, **options: Any) -> Moments:
-        return in_blocks(lambda part: quadrature_moments(part, lambda x: function(x, **options)), input)
+        return quadrature_moments(input, lambda x: function(x, **options))
 
     return rule
 

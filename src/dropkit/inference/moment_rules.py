@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.moment_sources import element_wise, is_followed, shared_dims, vary, vary_together
+from dropkit.kernels import moments
+from dropkit.surgery.modules import kind_of
 from dropkit.variants.attention import AttentionDropout
 from dropkit.variants.channel import Dropout1d, Dropout2d, Dropout3d
 from dropkit.variants.drop_connect import DropConnect, drop_connect_moments
@@ -39,6 +42,11 @@ class Moments:
     variance: Tensor
     covariance: Tensor | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Only means are differentiated."""
+        if self.variance.requires_grad:
+            object.__setattr__(self, "variance", self.variance.detach())
+
     @property
     def std(self) -> Tensor:
         """Standard deviation of each element."""
@@ -49,7 +57,7 @@ Value: TypeAlias = Moments | Tensor
 """What flows through a model: moments from the first site on, a plain tensor before it."""
 
 
-def times_noise(x: Value, mean: float, variance: float) -> Value:
+def times_noise(x: Value, mean: float, variance: float, shared: tuple[int, ...] = ()) -> Value:
     """Moments of ``x n``, for factors n of known moments that are independent of x.
 
     ``E[x n] = f mu`` and ``Var[x n] = v (w + f^2) + mu^2 w`` with mu and v the moments of x, and f and w those of a factor;
@@ -59,6 +67,7 @@ def times_noise(x: Value, mean: float, variance: float) -> Value:
         x: any; a plain tensor has variance 0.
         mean: of a factor.
         variance: of a factor.
+        shared: dimensions along which there is one factor; counts where sources are recorded.
 
     Example:
         >>> times_noise(torch.tensor([2.0]), 1.0, 0.25)
@@ -66,18 +75,23 @@ def times_noise(x: Value, mean: float, variance: float) -> Value:
     """
     if variance == 0 and mean == 1:
         return x
-    if isinstance(x, Moments):
-        return Moments(x.mean * mean, x.variance * (variance + mean**2) + x.mean.square() * variance)
-    return Moments(x * mean, x.square() * variance)
+    center, before = (x.mean, x.variance) if isinstance(x, Moments) else (x, None)
+    after, fixed = center if mean == 1 else center * mean, center.detach()
+    if is_followed():
+        after = _with_sources(after, fixed, before, variance, shared)
+    if before is None:
+        return Moments(after, fixed.square().mul_(variance))
+    return Moments(after, (before * (variance + mean**2)).addcmul_(fixed, fixed, value=variance))
 
 
-def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
-    """Moments after dropout. Elements that share a decision have the same moments as others; how they vary together is lost.
+def dropout_moments(x: Value, p: float, scaling: str = "inverted", shared: tuple[int, ...] = ()) -> Value:
+    """Moments after dropout. Elements that share a decision have the same moments as others.
 
     Args:
         x: any.
         p: probability of dropping.
         scaling: as in `dropkit.nn.Dropout`.
+        shared: as in `times_noise`.
 
     Example:
         >>> dropout_moments(torch.tensor([1.0]), 0.5)
@@ -85,17 +99,12 @@ def dropout_moments(x: Value, p: float, scaling: str = "inverted") -> Value:
     """
     q = 1.0 - p
     if scaling == "classic":
-        return times_noise(x, q, p * q)
-    return times_noise(x, 1.0, p / q) if q > 0 else times_noise(x, 0.0, 0.0)
+        return times_noise(x, q, p * q, shared)
+    return times_noise(x, 1.0, p / q, shared) if q > 0 else times_noise(x, 0.0, 0.0)
 
 
 def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
-    """Moments of ``max(x, 0) + slope min(x, 0)`` for normal x.
-
-    With s the deviation, b = |mu| / s, t the tail Phi(-b) and phi(b) of the standard normal distribution, the rectified part
-    has the mean ``max(mu, 0) + s (phi - b t)`` and the variance ``s^2 (P + b^2 t (1 - t) - b phi (1 - 2 t) - phi^2)``, P the
-    probability that x is above 0: the usual ``mu Phi(a) + s phi(a)`` and ``(mu^2 + v) Phi(a) + mu s phi(a) - mean^2`` with
-    a = mu / s, without differences of large numbers.
+    """Moments of ``max(x, 0) + slope min(x, 0)`` for normal x, by the formulas of `dropkit.kernels.moments`.
 
     Args:
         x: any.
@@ -105,22 +114,12 @@ def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
         >>> relu_moments(Moments(torch.tensor([0.0]), torch.tensor([1.0]))).mean
         tensor([0.3989])
     """
-    deviation = x.variance.sqrt()
-    # Where nothing varies, b is 0 or at its bound. There the tail is below rounding, and the density's square is not yet
-    # subnormal: processors calculate with those numbers fifty times slower.
-    form = torch.finfo(deviation.dtype)
-    b = x.mean.abs().div_(deviation.clamp_min(form.tiny)).clamp_max_(math.sqrt(-math.log(form.tiny) - 4))
-    tail = (b * math.sqrt(0.5)).erfc_().mul_(0.5)
-    density = b.square().mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-    rest = torch.rsub(tail, 1.0, alpha=2.0)
-    above = torch.addcmul(tail, x.mean.sign().relu_(), rest)  # comparisons and torch.where take ten times as long
-    rectified = torch.addcmul(x.mean.relu(), deviation, torch.addcmul(density, b, tail, value=-1))
-    inner = torch.rsub(tail, 1.0).mul_(tail).mul_(b).addcmul_(density, rest, value=-1)
-    spread = torch.addcmul(above, b, inner).addcmul_(density, density, value=-1).clamp_min_(0.0)
-    if not slope:
-        return Moments(rectified, spread.mul_(x.variance))
-    spread = slope**2 + (1 - slope) ** 2 * spread + 2 * slope * (1 - slope) * above
-    return Moments(slope * x.mean + (1 - slope) * rectified, spread * x.variance)
+    def gain() -> Tensor:
+        deviation = x.variance.sqrt()
+        above = torch.special.ndtr(x.mean.detach() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny))
+        return above if not slope else slope + (1 - slope) * above
+
+    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.relu_moments(m, v, slope), gain))
 
 
 def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: int = 20) -> Moments:
@@ -135,13 +134,16 @@ def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: 
         >>> quadrature_moments(Moments(torch.tensor([1.0]), torch.tensor([4.0])), lambda x: 3 * x).variance
         tensor([36.])
     """
-    deviation, center = x.variance.sqrt(), function(x.mean)
-    first, second = torch.zeros_like(center), torch.zeros_like(center)
-    for node, weight in _hermite(nodes):
-        distance = function(x.mean + node * deviation) - center  # from the value at the mean: no large numbers cancel
-        first.add_(distance, alpha=weight)
-        second.addcmul_(distance, distance, value=weight)
-    return Moments(center + first, (second - first.square()).clamp_min_(0.0))
+    def block(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        deviation, center = variance.sqrt(), function(mean)
+        first, second = torch.zeros_like(center), torch.zeros_like(center)
+        for node, weight in _hermite(nodes):
+            distance = function(mean + node * deviation) - center  # from the value at the mean: no large numbers cancel
+            first.add_(distance, alpha=weight)
+            second.addcmul_(distance, distance, value=weight)
+        return center + first, (second - first.square()).clamp_min_(0.0)
+
+    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.in_blocks(block, m, v)))
 
 
 def softmax_moments(x: Moments, dim: int = -1, log: bool = False) -> Moments:
@@ -272,24 +274,12 @@ def adaptive_count(shape: Any, output: Any) -> float:
     return float(math.prod(sizes) / math.prod(out))
 
 
-def in_blocks(rule: Callable[[Moments], Moments], x: Moments, size: int = 1 << 16) -> Moments:
-    """Apply an element-wise rule of many steps block by block, so that what lies between the steps stays in the cache.
-
-    Args:
-        rule: element-wise.
-        x: any; what is on an accelerator is not cut.
-        size: of a block.
-
-    Example:
-        >>> in_blocks(lambda x: x, Moments(torch.ones(3), torch.ones(3)), 2)
-        Moments(mean=tensor([1., 1., 1.]), variance=tensor([1., 1., 1.]))
-    """
-    if x.mean.numel() <= size or x.mean.device.type != "cpu":
-        return rule(x)
-    pairs = zip(torch.split(x.mean.flatten(), size), torch.split(x.variance.flatten(), size), strict=True)
-    done = [rule(Moments(*pair)) for pair in pairs]
-    return Moments(torch.cat([part.mean for part in done]).view(x.mean.shape),
-                   torch.cat([part.variance for part in done]).view(x.mean.shape))
+def _with_sources(mean: Tensor, center: Tensor, before: Tensor | None, variance: float, shared: tuple[int, ...]) -> Tensor:
+    """A mean behind noise, with the noise's sources: of the values' means together, of what varies in them each its own."""
+    if shared:
+        mean = vary_together(mean, center, variance, shared)
+        return mean if before is None else vary(mean, before * variance)
+    return vary(mean, (center.square() if before is None else center.square().add_(before)).mul_(variance))
 
 
 @functools.cache
@@ -303,26 +293,35 @@ def _hermite(nodes: int) -> tuple[tuple[float, float], ...]:
 
 
 def _dropped(module: Any, x: Value) -> Value:
-    return dropout_moments(x, float(module.p), getattr(module, "scaling", "inverted"))
+    return dropout_moments(x, float(module.p), getattr(module, "scaling", "inverted"), _shared(module, x))
 
 
 def _gaussian(module: Any, x: Value) -> Value:
-    return times_noise(x, 1.0, module.p / (1 - module.p))
+    return times_noise(x, 1.0, module.p / (1 - module.p), _shared(module, x))
 
 
 def _uniform(module: Any, x: Value) -> Value:
-    return times_noise(x, 1.0, module.b**2 / 3)
+    return times_noise(x, 1.0, module.b**2 / 3, _shared(module, x))
+
+
+def _shared(module: Any, x: Value) -> tuple[int, ...]:
+    rank = (x.mean if isinstance(x, Moments) else x).dim()
+    return shared_dims(kind_of(module) or "", lambda name, default: getattr(module, name, default), rank)
 
 
 def _drop_connected(module: Any, x: Value) -> Value:
     if not isinstance(x, Moments):
         if module.p == 0:
             return apply_layer(x, module.weight, module.bias, module.geometry)
-        return Moments(*drop_connect_moments(x, module.weight, module.bias, module.p, scaling=module.scaling,
-                                             geometry=module.geometry))
-    noisy: Any = dropout_moments(x, module.p, module.scaling)  # for each output the weights' noise is as good as the input's
-    return Moments(apply_layer(noisy.mean, module.weight, module.bias, module.geometry),
-                   apply_layer(noisy.variance, module.weight.square(), None, module.geometry))
+        mean, variance = drop_connect_moments(x, module.weight, module.bias, module.p, scaling=module.scaling,
+                                              geometry=module.geometry)
+        return Moments(vary(mean, variance), variance)
+    q = 1 - module.p  # of a factor of the weights: mean f and variance w
+    f, w = (q, q * module.p) if module.scaling == "classic" else (1.0, module.p / q) if q else (0.0, 0.0)
+    squares, center = module.weight.square(), x.mean.detach()
+    own = apply_layer((center.square() + x.variance) * w, squares, None, module.geometry)
+    kept = apply_layer(x.variance * f**2, squares, None, module.geometry)
+    return Moments(vary(apply_layer(x.mean * f, module.weight, module.bias, module.geometry), own), own + kept)
 
 
 def _linear(module: Any, x: Moments) -> Moments:
@@ -358,13 +357,13 @@ def _adaptive(module: Any, x: Moments) -> Moments:
 
 
 def _relu(module: Any, x: Moments) -> Moments:
-    return in_blocks(lambda part: relu_moments(part, getattr(module, "negative_slope", 0.0)), x)
+    return relu_moments(x, getattr(module, "negative_slope", 0.0))
 
 
 def _smooth(module: nn.Module, x: Moments) -> Moments:
     function = functools.partial(F.elu, alpha=module.alpha) if isinstance(module, nn.ELU) else (
         F.silu if isinstance(module, nn.SiLU) else module)  # not in place
-    return in_blocks(lambda part: quadrature_moments(part, function), x)
+    return quadrature_moments(x, function)
 
 
 def _softmax(module: Any, x: Moments) -> Moments:

@@ -16,13 +16,14 @@ from dropkit.core.intercept import THREAD
 from dropkit.inference.moment_functions import ASKING, BERNOULLI, FUNCTIONS, MOVING, by_parts, call_moments, is_random
 from dropkit.inference.moment_joint import run_joint
 from dropkit.inference.moment_rules import NOISE, RULES, Moments
+from dropkit.inference.moment_sources import followed
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of, unwrap, walk
 
 _REMEDY = "Use Monte-Carlo passes for this model, or a layer that is supported; docs/moments.md lists them"
 
 
-def moment_predict(model: nn.Module, inputs: Any, *, covariance: bool = False) -> Any:
+def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, covariance: bool = False) -> Any:
     """Predict with dropout in one pass: mean and variance of the outputs over masks.
 
     Every site drops, as in training, and everything else is in evaluation mode. From the first site on each layer gets mean
@@ -34,14 +35,22 @@ def moment_predict(model: nn.Module, inputs: Any, *, covariance: bool = False) -
 
     One dropout and linear layers without anything between them are exact when there is one linear layer. In deeper networks
     what is neglected is that units vary together, because they hang on the same masks: the mean is close, and the variance is
-    mostly too small, in deep networks by a factor of several. With ``covariance=True`` covariances are followed, too, through
-    networks of linear layers, ReLU and dropout of single elements, which costs as much as one example more for each unit of
-    the widest layer. Masks that channels or sequences share count as independent.
+    mostly too small, in deep networks by a factor of several; masks that channels or sequences share count as independent.
+
+    With ``linearised=True`` each output is followed back to what varies: to every site, where the noise of an element has the
+    variance ``(mu^2 + v) p / q``, and to every activation, which hands on what varies by its expected slope and adds the rest.
+    The output's variance is the sum of these times its squared derivatives, so that units that hang on one mask do vary
+    together, and so do elements that share one. It costs one backward pass for each output of an example, and the variance of a
+    trained network is near, also with convolutions and in any forward. With ``covariance=True`` covariances are followed forwards
+    instead, through networks of linear layers, ReLU and dropout of single elements, which costs as much as one example more for
+    each unit of the widest layer.
 
     Args:
         model: a module of supported layers, in ``nn.Sequential`` or in any forward that ``torch.fx`` can trace. It stays as
             it is.
         inputs: what the model is called with: a tensor, a tuple or list of arguments, or a dict of keyword arguments.
+        linearised: whether to follow outputs back; examples are the first dimension of all that varies, and have no part in one
+            another. Default: False.
         covariance: whether to follow covariances; for ``nn.Sequential`` of ``nn.Linear``, ReLU, leaky ReLU and `Dropout`,
             behind torch's layers of any kind, and for a single tensor. Default: False.
 
@@ -67,12 +76,42 @@ def moment_predict(model: nn.Module, inputs: Any, *, covariance: bool = False) -
     walk(model)
     inner = unwrap(model)
     args, kwargs = _arguments(inputs)
+    if linearised and covariance:
+        raise InputError("variances are found in one way", got=phrase("linearised=True and covariance=True"), fix="Pass one of them")
     with _evaluating(inner), torch.no_grad():
-        output = run_joint(inner, "", _single(args, kwargs)) if covariance else _run(inner, "", args, kwargs)
+        if linearised:
+            output = _run_back(inner, args, kwargs)
+        else:
+            output = run_joint(inner, "", _single(args, kwargs)) if covariance else _run(inner, "", args, kwargs)
     if not is_random(output):
         raise InputError("a model whose moments are asked for has dropout with a rate above 0",
                          got=phrase("an output that does not vary"), fix="dropkit.sites(model, inputs) lists what drops")
     return pytree.tree_map_only(Tensor, lambda x: Moments(x, torch.zeros_like(x)), output)
+
+
+def _run_back(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a module with its sources recorded, and give its outputs the variance that these make."""
+    if any(x.dim() < 2 for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)):
+        raise InputError("a model that is followed back gets batches of examples", got=phrase("a tensor of one dimension"),
+                         fix="Pass x[None]")
+    with _constant(module), followed() as sources:
+        args, kwargs = pytree.tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
+        output = _run(module, "", args, kwargs)
+        return pytree.tree_map_only(Moments, lambda x: Moments(x.mean.detach(), sources.variance_of(x.mean)), output,
+                                    is_leaf=lambda x: isinstance(x, Moments))
+
+
+@contextmanager
+def _constant(model: nn.Module) -> Iterator[None]:
+    """Take no derivatives in parameters, which would make graphs of all that comes before the first site."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def _single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from dropkit.surgery.modules import modules_of
+
 _OURS = ("torch.nn.", "dropkit.variants.", "builtins.")
 _NAMES = frozenset("""
     torch nn functional F relu relu_ gelu silu mish tanh sigmoid softmax log_softmax softplus leaky_relu elu selu
@@ -34,7 +36,7 @@ def is_plain(model: nn.Module) -> bool:
         >>> is_plain(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
         True
     """
-    return all(makes_no_calls(module) for module in model.modules())
+    return all(map(makes_no_calls, modules_of(model)))
 
 
 def makes_no_calls(module: nn.Module) -> bool:
@@ -62,9 +64,13 @@ def makes_no_calls(module: nn.Module) -> bool:
     kind: Any = type(module)
     if _is_ours(kind):
         return True
+    return _is_called_as_usual(kind) and _is_plain(kind.forward, module)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_called_as_usual(kind: Any) -> bool:
     usual = kind.__call__ is nn.Module.__call__ and kind.__getattr__ is nn.Module.__getattr__
-    return usual and "__getattribute__" not in {name for base in kind.__mro__[:-1] for name in vars(base)} \
-        and _is_plain(kind.forward, module)
+    return usual and not any("__getattribute__" in vars(base) for base in kind.__mro__[:-1])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -100,7 +100,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
                 active = prepare(twin_of(model), batch, where, rates)
-                runner = Runner(active.model, method, memory, active.modules)
+                runner = Runner(active.model, method, memory, active.modules, not active.watched)
                 if active.watched:
                     undo.enter_context(Acting(active))
             gathered, count = Gathered(task, class_dim, samples, picker), rows_in(batch)

@@ -35,6 +35,7 @@ class Runner:
         method: ``"auto"``, ``"vmap"`` or ``"loop"``; auto turns to the loop where vmap raises, and where it would be slower.
         memory: bytes that the tensors of a chunk may take, about.
         acting: the modules that act.
+        alone: whether nothing but these makes passes differ.
 
     Example:
         >>> runner = Runner(nn.ReLU(), "auto", 1 << 20)
@@ -42,9 +43,10 @@ class Runner:
         ([3], 'vmap')
     """
 
-    def __init__(self, model: nn.Module, method: str, memory: int, acting: Iterable[nn.Module] = ()) -> None:
+    def __init__(self, model: nn.Module, method: str, memory: int, acting: Iterable[nn.Module] = (),
+                 alone: bool = False) -> None:
         self.method, self.why = ("loop", "asked for") if method == "loop" else ("vmap", "")
-        self.model, self._asked, self._memory, self._acting = model, method, memory, set(acting)
+        self.model, self._asked, self._memory, self._acting, self._alone = model, method, memory, set(acting), alone
         self._limit, self._now = min(memory // _ALIVE, _CACHE) if method == "auto" else memory // _ALIVE, 0
         self._decided = False
         self._meter = Meter(self._check)
@@ -89,7 +91,7 @@ class Runner:
 
     def _at_once(self, one: Pass, part: Tensor) -> Tensor:
         self._now, before = len(part), random_states()
-        with self._meter.on(self.model, len(part), self._acting), torch.random.fork_rng(devices=[]):
+        with self._meter.on(self.model, len(part), self._acting, self._alone), torch.random.fork_rng(devices=[]):
             chunk: Tensor = torch.vmap(one)(part)
             if any(map(differ, before, random_states())):  # vmap refuses what draws, but does not see into fused layers
                 raise RuntimeError("something in the model draws from a generator of its own, once for all passes")

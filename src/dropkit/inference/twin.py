@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.surgery.modules import unwrap
+from dropkit.surgery.modules import modules_of, unwrap
 
-_ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device, FunctionType, BuiltinFunctionType)
+_ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device, FunctionType, BuiltinFunctionType))
+_EMPTY = frozenset((dict, OrderedDict, set))
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _MISSING = object()
 
@@ -35,10 +37,11 @@ def twin_of(model: nn.Module) -> nn.Module:
         (False, True)
     """
     inner = unwrap(model)
-    _check_own(inner)
+    modules = modules_of(inner)
+    _check_own(inner, modules)
     try:
-        memo: dict[int, Any] = {id(x): x for x in inner.parameters()}
-        rest = [module for module in reversed(list(inner.modules())) if not _copy_plain(module, memo)]  # children first
+        memo: dict[int, Any] = {id(x): x for module in modules for x in module._parameters.values() if x is not None}
+        rest = [module for module in reversed(modules) if not _copy_plain(module, memo)]  # children first
         memo.update((id(x), x) for x in _shared(rest))
         return copy.deepcopy(inner, memo)
     except Exception as error:
@@ -56,45 +59,56 @@ def check_readable(model: nn.Module) -> None:
     Raises:
         InputError: for such a module.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) and _draws(module):
+    scripted = [module for module in modules_of(model) if isinstance(module, torch.jit.ScriptModule)]
+    for name, module in model.named_modules() if scripted else ():
+        if module in scripted and _draws(module):
             raise InputError("a model whose dropout acts in evaluation is written in Python",
                              got=phrase(f"a scripted or traced module at {name!r}"),
                              fix="Pass the model as it was before torch.jit")
 
 
-def _check_own(model: nn.Module) -> None:
+def _check_own(model: nn.Module, modules: list[nn.Module]) -> None:
     """Refuse a forward that was assigned to a module and holds on to one of the model: the twin's would run the model's."""
-    parts = set(model.modules())
-    for name, module in model.named_modules():
+    assigned = [module for module in modules if "forward" in vars(module)]
+    for name, module in model.named_modules() if assigned else ():
         cells = getattr(vars(module).get("forward"), "__closure__", None) or ()
-        if any(isinstance(cell.cell_contents, nn.Module) and cell.cell_contents in parts for cell in cells):
+        if any(isinstance(cell.cell_contents, nn.Module) and cell.cell_contents in modules for cell in cells):
             raise InputError("a model's forward finds its modules by way of self",
                              got=phrase(f"a function that was assigned to 'forward' of {name!r} and refers to a module"),
                              fix="Write it as a method, or assign types.MethodType(function, module)")
 
 
 def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
-    """Copy a module of torch's if its attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
-    if not type(module).__module__.startswith("torch.nn.modules."):
+    """Copy a module if its attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
+    if not _is_copied_plainly(type(module)):
         return False
-    copied: dict[str, Any] = {}
+    copied = dict(vars(module))
+    copied.pop("_compiled_call_impl", None)  # of module.compile(); it runs the original
     for name, value in vars(module).items():
-        if name == "_compiled_call_impl":  # of module.compile(); it runs the original
+        kind = type(value)
+        if kind in _ATOMS:
             continue
-        if name in _REGISTERED:
+        if kind in _EMPTY and not value:
+            copied[name] = kind()
+        elif name in _REGISTERED:
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return False
-        elif type(value) in _ATOMS or (type(value) is tuple and all(type(x) in _ATOMS for x in value)):
-            copied[name] = value
-        elif type(value) in (dict, OrderedDict, set) and not value:
-            copied[name] = type(value)()
-        else:
+        elif name in copied and (kind is not tuple or any(type(x) not in _ATOMS for x in value)):
             return False
     twin = memo[id(module)] = type(module).__new__(type(module))
     vars(twin).update(copied)
     return True
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a kind of modules is torch's, or leaves copying to Python and ``nn.Module``."""
+    if kind.__module__.startswith("torch.nn.modules."):
+        return True
+    usual = all(getattr(kind, name) is getattr(nn.Module, name) for name in ("__reduce_ex__", "__reduce__", "__getstate__",
+                                                                             "__setstate__", "__new__"))
+    return usual and not hasattr(kind, "__deepcopy__") and not any("__slots__" in vars(base) for base in kind.__mro__)
 
 
 def _copied(x: Any, memo: dict[int, Any]) -> Any:

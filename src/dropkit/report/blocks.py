@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dropkit.report import calibration, curves, figures, look, tuning, words
+from dropkit.report import calibration, curves, figures, instruments, look, rates, readings, tuning, words
 from dropkit.report.curves import Measure
 from dropkit.report.numbers import known
 from dropkit.study.result import StudyResult
@@ -60,7 +60,9 @@ def sections(result: StudyResult) -> list[Section]:
         Section("scores", "Scores", _scores(result)),
         Section("learning", "Learning", _learning(result)),
         Section("gap", "Generalisation gap", _gap(result)),
+        Section("rates", "Rates", _rates(result)),
         Section("calibration", "Calibration", _calibration(result)),
+        Section("instruments", "Inside the networks", _instruments(result)),
         Section("tuning", "Tuning", _tuning(result)),
     ]
     return [section for section in found if section.blocks]
@@ -79,10 +81,10 @@ def _scores(result: StudyResult) -> list[Block]:
     metric = look.shorten(result.summary.metric, 40)
     blocks = []
     if known(run.test_metric for run in result.runs):
-        plot = Plot("plot-paired", words.paired_alt(result), _json(figures.paired(result)))
+        plot = Plot("plot-paired", words.paired_alt(result), drawing(figures.paired(result)))
         blocks.append(Block("paired", f"Test {metric} of every run", words.paired_caption(result), [plot]))
     if result.contrasts:
-        plot = Plot("plot-forest", words.forest_alt(result), _json(figures.forest(result)))
+        plot = Plot("plot-forest", words.forest_alt(result), drawing(figures.forest(result)))
         blocks.append(Block("forest", f"Difference in test {metric}", words.forest_caption(result), [plot], "forest"))
     return blocks
 
@@ -92,7 +94,7 @@ def _learning(result: StudyResult) -> list[Block]:
     overlays, panels = [], []
     for measure in measures:
         name = "loss" if measure == "loss" else look.shorten(result.summary.metric, 40)
-        plot = Plot(f"plot-val-{measure}", words.validation_alt(result, measure), _json(curves.validation(result, measure)))
+        plot = Plot(f"plot-val-{measure}", words.validation_alt(result, measure), drawing(curves.validation(result, measure)))
         overlays.append(Block(f"val-{measure}", f"Validation {name}", words.curves_caption(result, one_arm=False), [plot],
                               "arms"))
         panels.append(_each_arm(result, f"learning-{measure}", f"Training and validation {name}, arm by arm",
@@ -104,8 +106,38 @@ def _learning(result: StudyResult) -> list[Block]:
 def _gap(result: StudyResult) -> list[Block]:
     if not known(run.gap for run in result.runs):
         return []
-    plot = Plot("plot-gap", words.gap_alt(result), _json(figures.gap(result)))
+    plot = Plot("plot-gap", words.gap_alt(result), drawing(figures.gap(result)))
     return [Block("gap-by-arm", f"Gap in {look.shorten(result.summary.metric, 40)}", words.gap_caption(result), [plot])]
+
+
+def _rates(result: StudyResult) -> list[Block]:
+    metric = look.shorten(result.summary.metric, 40)
+    blocks: list[Block] = []
+    if rates.sweep(result):
+        plot = Plot("plot-rates", readings.rates_alt(result), drawing(rates.rate_curve(result)))
+        blocks.append(Block("rate-curve", f"Test {metric} against the rate", readings.rates_caption(result), [plot]))
+    if rates.kept(result):
+        plot = Plot("plot-sites", readings.sites_alt(result), drawing(rates.worth(result)))
+        blocks.append(Block("site-panel", "Which site earns its dropout", readings.sites_caption(result), [plot]))
+    return blocks
+
+
+def _instruments(result: StudyResult) -> list[Block]:
+    arms = shown_arms(result)
+    blocks: list[Block] = []
+    for name in instruments.scalars(result):
+        drawn = instruments.over_training(result, name, arms, readings.axis_of(name))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.scalar_alt(result, name), drawing(drawn))
+        blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.scalar_caption(name), [plot], "arms"))
+    for name in instruments.by_layer(result):
+        drawn = instruments.across_layers(result, name, arms, readings.axis_of(name))
+        plot = Plot(f"plot-inside-{len(blocks)}", readings.layers_alt(result, name), drawing(drawn))
+        blocks.append(Block(f"inside-{len(blocks)}", readings.title_of(name), readings.layers_caption(result, name), [plot],
+                            "arms"))
+    if instruments.has_ablations(result):
+        plot = Plot("plot-ablation", readings.ablation_alt(result), drawing(instruments.ablations(result, arms)))
+        blocks.append(Block("ablation", "Ablation", readings.ABLATION, [plot], "arms"))
+    return blocks
 
 
 def _calibration(result: StudyResult) -> list[Block]:
@@ -120,11 +152,11 @@ def _tuning(result: StudyResult) -> list[Block]:
     if found is None:
         return []
     plots = [Plot(f"plot-tuning-{index}", tuning.scores_alt(found, group),
-                  _json(tuning.score_against_rate(result, found, group)))
+                  drawing(tuning.score_against_rate(result, found, group)))
              for index, group in enumerate(tuning.shown_groups(found))]
     blocks = [Block("tuning-scores", "Validation score of every setting", tuning.scores_caption(found), plots)]
     if found.importances:
-        plot = Plot("plot-importance", tuning.importance_alt(found), _json(tuning.importance(found)))
+        plot = Plot("plot-importance", tuning.importance_alt(found), drawing(tuning.importance(found)))
         blocks.append(Block("importance", "Which rate mattered", tuning.importance_caption(), [plot]))
     return blocks
 
@@ -136,7 +168,7 @@ def _each_arm(result: StudyResult, name: str, title: str, caption: str, key: str
     if len(arms) < len(result.arms):
         caption += f" {len(arms)} of {len(result.arms)} arms are drawn; the tables hold all."
     named = [(index, result.arms[index].name) for index in arms]
-    plots = [Plot(f"plot-{name}-{index}", tell(result, arm), _json(draw(result, arm)), index)
+    plots = [Plot(f"plot-{name}-{index}", tell(result, arm), drawing(draw(result, arm)), index)
              for index, arm in named if wanted(result, arm)]
     return Block(name, title, caption, plots, key)
 
@@ -145,8 +177,8 @@ def _has_history(result: StudyResult, measure: Measure) -> bool:
     return any(known(run.history.get(f"{kind}_{measure}", [])) for run in result.runs for kind in curves.DASHES)
 
 
-def _json(figure: Any) -> dict[str, Any]:
+def drawing(figure: Any) -> dict[str, Any]:
     """Return plotly's own JSON of a figure, less the empty template that every figure carries."""
-    drawing: dict[str, Any] = json.loads(figure.to_json())
-    drawing["layout"].pop("template", None)
-    return drawing
+    made: dict[str, Any] = json.loads(figure.to_json())
+    made["layout"].pop("template", None)
+    return made

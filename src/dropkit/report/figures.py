@@ -7,10 +7,10 @@ from typing import Any
 from dropkit.report import look
 from dropkit.report.extras import figure
 from dropkit.report.numbers import Scale, known, mean
-from dropkit.study.result import Contrast, Run, StudyResult
+from dropkit.report.rows import Row, row_mean, row_points, rows_figure, rows_layout, zero_line
+from dropkit.study.result import Run, StudyResult
 
 UPRIGHT = 4  # with more arms than this, names no longer fit side by side on a phone
-ROW = 62  # pixels for a row with its label above it
 
 
 def paired(result: StudyResult) -> Any:
@@ -35,7 +35,7 @@ def paired(result: StudyResult) -> Any:
     if len(names) <= UPRIGHT:
         return figure(traces, _upright_layout(names, means, look.axis(title, range=look.span(values, 0.08))))
     labels = [f"{look.label(name)}  {text}" for name, text in zip(names, means, strict=True)]
-    return figure([_turned(trace) for trace in traces], _rows_layout(labels, look.axis(title, range=look.span(values))))
+    return figure([_turned(trace) for trace in traces], rows_layout(labels, look.axis(title, range=look.span(values))))
 
 
 def forest(result: StudyResult) -> Any:
@@ -47,18 +47,15 @@ def forest(result: StudyResult) -> Any:
     Returns:
         A plotly figure with two traces a contrast: the seeds' differences, and the mean with its interval.
     """
-    scale = Scale.of(result.summary)
-    margin = scale.drawn(result.summary.margin) or 0.0
-    traces: list[dict[str, Any]] = []
-    for row, contrast in enumerate(result.contrasts):
-        traces += _contrast_traces(contrast, row, _arm_number(result, contrast.arm), scale)
-    ends = [value for contrast in result.contrasts for value in (*contrast.differences, contrast.low, contrast.high)]
-    reach = look.span([*known(scale.drawn(value) for value in ends), -margin, margin, 0.0], 0.08)
-    title = "difference (percentage points)" if scale.share else f"difference in {look.shorten(scale.metric)}"
-    layout = _rows_layout(_contrast_labels(result, scale), look.axis(look.label(title), range=reach), top=50)
-    layout["shapes"] = [shape for row in range(len(result.contrasts)) for shape in (_band(margin, row), _zero_line(row))]
-    layout["annotations"] += [_corner("← worse", 0), _corner("better →", 1)]
-    return figure(traces, layout)
+    names = dict(zip((arm.name for arm in result.arms), _names(result), strict=True))
+    several = len({contrast.reference for contrast in result.contrasts}) > 1
+    rows = []
+    for contrast in result.contrasts:
+        name = names.get(contrast.arm, look.shorten(contrast.arm))
+        against = f" against {look.shorten(contrast.reference, 12)}" if several else ""
+        rows.append(Row(name + against, _arm_number(result, contrast.arm), contrast.differences, contrast.seeds,
+                        contrast.mean, contrast.low, contrast.high))
+    return rows_figure(rows, Scale.of(result.summary), result.summary.margin, ("← worse", "better →"))
 
 
 def gap(result: StudyResult) -> Any:
@@ -80,12 +77,12 @@ def gap(result: StudyResult) -> Any:
         if middle is not None:
             points = [scale.drawn(run.gap) for run in runs]
             hover = [f"seed {run.seed}: {scale.difference(run.gap)}" for run in runs]
-            traces += [_row_points(points, row, row, hover), _row_mean(scale.drawn(middle), row, row, labels[-1])]
+            traces += [row_points(points, row, row, hover), row_mean(scale.drawn(middle), row, row, labels[-1])]
     values = [*known(scale.drawn(run.gap) for run in result.runs), 0.0]
     title = "train minus test" if scale.higher_is_better else "test minus train"
     axis = look.axis(f"{title} ({'percentage points' if scale.share else look.label(look.shorten(scale.metric))})",
                      range=look.span(values))
-    return figure(traces, {**_rows_layout(labels, axis), "shapes": [_zero_line(row) for row in range(len(labels))]})
+    return figure(traces, {**rows_layout(labels, axis), "shapes": [zero_line(row) for row in range(len(labels))]})
 
 
 def _names(result: StudyResult) -> list[str]:
@@ -136,67 +133,3 @@ def _upright_layout(names: list[str], means: list[str], values: dict[str, Any]) 
     places: dict[str, Any] = {"tickvals": list(range(len(names))), "ticktext": texts, "tickangle": 0, "tickfont": {"size": 13},
               "range": [-0.45, len(names) - 0.55], "showgrid": False, "fixedrange": True}
     return look.layout(360, xaxis=look.axis(**places), yaxis=values)
-
-
-def _rows_layout(labels: list[str], values: dict[str, Any], top: int = 8) -> dict[str, Any]:
-    count = max(1, len(labels))
-    notes = [{"xref": "paper", "x": 0, "xanchor": "left", "y": row, "yshift": 22, "text": text, "showarrow": False,
-              "align": "left", "name": "row", "font": {"size": 12.5}, "borderpad": 1} for row, text in enumerate(labels)]
-    rows = look.axis(range=[count - 0.4, -0.62], showticklabels=False, showgrid=False, fixedrange=True)
-    values = {**values, "showgrid": False, "ticks": "outside", "ticklen": 5, "tickcolor": look.GREY, "showline": True,
-              "linecolor": look.GRID}
-    return look.layout(ROW * count + 66 + top, margin={"l": 12, "r": 12, "t": top, "b": 8},
-                       xaxis=values, yaxis=rows, annotations=notes)
-
-
-def _contrast_labels(result: StudyResult, scale: Scale) -> list[str]:
-    names = dict(zip((arm.name for arm in result.arms), _names(result), strict=True))
-    several = len({contrast.reference for contrast in result.contrasts}) > 1
-    labels = []
-    for contrast in result.contrasts:
-        name = names.get(contrast.arm, look.shorten(contrast.arm))
-        against = f" against {look.shorten(contrast.reference, 12)}" if several else ""
-        numbers = scale.signed(contrast.mean)
-        if contrast.low is not None and contrast.high is not None:
-            numbers += f" [{scale.signed(contrast.low)}, {scale.signed(contrast.high)}]"
-        labels.append(f"{look.label(name + against)}  {numbers}")
-    return labels
-
-
-def _contrast_traces(contrast: Contrast, row: int, index: int, scale: Scale) -> list[dict[str, Any]]:
-    hover = [f"seed {seed}: {scale.difference(value)}"
-             for seed, value in zip(contrast.seeds, contrast.differences, strict=False)]
-    points = _row_points([scale.drawn(value) for value in contrast.differences], row, index, hover)
-    bar = _row_mean(scale.drawn(contrast.mean), row, index, f"mean {scale.effect(contrast)}")
-    if contrast.low is not None and contrast.high is not None:
-        bar["error_x"] = {"type": "data", "symmetric": False, "array": [(contrast.high - contrast.mean) * scale.factor],
-                          "arrayminus": [(contrast.mean - contrast.low) * scale.factor], "thickness": 3, "width": 7,
-                          "color": look.colour(index)}
-    return [points, bar]
-
-
-def _row_points(values: list[float | None], row: int, index: int, hover: list[str]) -> dict[str, Any]:
-    return {"type": "scatter", "mode": "markers", "name": "seeds", "x": values, "y": [row + 0.24] * len(values),
-            "text": hover, "hoverinfo": "text",
-            "marker": {"symbol": look.marker(index), "size": 7, "color": look.veil(index, 0.6)}}
-
-
-def _row_mean(value: float | None, row: int, index: int, hover: str) -> dict[str, Any]:
-    return {"type": "scatter", "mode": "markers", "name": "mean", "x": [value], "y": [row], "hovertext": hover,
-            "hoverinfo": "text", "cliponaxis": False,
-            "marker": {"symbol": look.marker(index), "size": 13, "color": look.colour(index)}}
-
-
-def _band(margin: float, row: int) -> dict[str, Any]:
-    return {"type": "rect", "xref": "x", "yref": "y", "x0": -margin, "x1": margin, "y0": row - 0.19, "y1": row + 0.42,
-            "fillcolor": look.BAND, "line": {"width": 0}, "layer": "below"}
-
-
-def _zero_line(row: int) -> dict[str, Any]:
-    return {"type": "line", "xref": "x", "yref": "y", "x0": 0, "x1": 0, "y0": row - 0.2, "y1": row + 0.42,
-            "line": {"color": look.GREY, "width": 1.5}, "layer": "below"}
-
-
-def _corner(text: str, side: int) -> dict[str, Any]:
-    return {"xref": "paper", "yref": "paper", "x": side, "y": 1, "xanchor": ("left", "right")[side], "yanchor": "bottom",
-            "text": text, "showarrow": False, "font": {"size": 12}}

@@ -33,12 +33,20 @@ def render(result: StudyResult) -> str:
     Raises:
         MissingExtraError: plotly or jinja2 is not installed.
     """
-    environment = load("jinja2").Environment(
-        loader=load("jinja2").FileSystemLoader(TEMPLATES), autoescape=True, undefined=load("jinja2").StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True)
-    plotly = load("markupsafe").Markup(load("plotly.offline").get_plotlyjs())
-    page: str = environment.get_template("page.html").render(plotly=plotly, **_context(result))
+    page: str = environment().get_template("page.html").render(plotly=plotly_source(), **_context(result))
     return page.encode("utf-8", "replace").decode("utf-8")  # a command line may hold bytes that are no text
+
+
+def environment() -> Any:
+    """Return jinja2's environment over the report's templates: every value is escaped, a missing one is an error."""
+    jinja2 = load("jinja2")
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+
+
+def plotly_source() -> Any:
+    """Return plotly's JavaScript as text that is not escaped."""
+    return load("markupsafe").Markup(load("plotly.offline").get_plotlyjs())
 
 
 def write_report(result: StudyResult, path: str | os.PathLike[str]) -> Path:
@@ -72,6 +80,7 @@ def _context(result: StudyResult) -> dict[str, Any]:
         "drawings": {plot.id: plot.drawing for section in sections for block in section.blocks for plot in block.plots},
         "arms_table": tables.arms(result), "contrasts_table": tables.contrasts(result),
         "sites_table": tables.sites(result), "runs_table": tables.runs(result), "long": LONG,
+        "cost_table": tables.cost(result),
         "reproduction": tables.reproduction(result), "diverged_note": words.diverged_note(result).strip(),
         "margin": Scale.of(result.summary).amount(result.summary.margin),
         "names": look.short_names([arm.name for arm in result.arms], 60), "intervals": words.has_intervals(result),

@@ -100,6 +100,22 @@ def runs(result: StudyResult) -> Table:
                  "After the last epoch, in evaluation mode.")
 
 
+def cost(result: StudyResult) -> Table:
+    """Tabulate what each arm cost: seconds a run, against the reference arm's."""
+    spent = {arm.name: known(result.provenance.run_seconds.get(f"{arm.name}/{seed}") for seed in result.seeds)
+             for arm in result.arms}
+    reference = result.contrasts[0].reference if result.contrasts else result.arms[0].name
+    base = mean(spent.get(reference, []))
+    rows = []
+    for index, arm in enumerate(result.arms):
+        middle = mean(spent[arm.name])
+        if middle is not None:
+            ratio = f"{middle / base:.2f}" if base else ABSENT
+            rows.append(Row(arm.name, index, [duration(middle), ratio, duration(sum(spent[arm.name]))]))
+    return Table("Cost", ["arm", "a run", f"times {reference}", "in all"], rows,
+                 "Time of training and scoring, of runs that shared the machine with one another: good for proportions only.")
+
+
 def facts(result: StudyResult) -> list[tuple[str, str]]:
     """List the study's key figures as terms and values."""
     summary = result.summary
@@ -124,6 +140,7 @@ def reproduction(result: StudyResult) -> list[tuple[str, str]]:
         ("training", f"{summary.loss}; {summary.optimizer}; {counted(summary.epochs, 'epoch')} in batches of "
                      f"{summary.batch_size:,}"),
         ("seeds", ", ".join(str(seed) for seed in result.seeds)),
+        ("engine", source.engine), *([("notes", " ".join(source.notes))] if source.notes else []),
         ("versions", _pairs(source.versions)), ("machine", _pairs(source.machine)), ("git", _pairs(source.git)),
         ("started", source.started), ("time", f"{duration(source.seconds)} with {counted(source.jobs, 'job')}{each}"),
     ]

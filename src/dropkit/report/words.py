@@ -29,14 +29,13 @@ def noun_of(count: int, noun: str) -> str:
 
 
 def headline(result: StudyResult) -> Contrast | None:
-    """Return the contrast behind the verdict: that of its arm or, where it advises the reference, the last that came out so.
-
-    The arms stand in rising order of dropout with the intended one last, and the last one is judged unless another helps.
-    """
+    """Return the contrast behind the verdict: that of the arm judged, else that of the last arm that came out so."""
     order = {arm.name: index for index, arm in enumerate(result.arms)}
 
+    judged = result.verdict.judged or result.verdict.arm
+
     def rank(item: Contrast) -> tuple[bool, bool, int]:
-        return item.arm == result.verdict.arm, item.kind == result.verdict.kind, order.get(item.arm, -1)
+        return item.arm == judged, item.kind == result.verdict.kind, order.get(item.arm, -1)
 
     return max(result.contrasts, key=rank, default=None)
 

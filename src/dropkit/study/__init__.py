@@ -11,13 +11,16 @@ from dropkit.core.errors import MissingExtraError
 if TYPE_CHECKING:
     from dropkit.study.experiment import Experiment
     from dropkit.study.result import StudyResult
+    from dropkit.study.spec import Spec
 
 __all__ = ["study"]
 
 
-def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[str, float]] | None = None,
+def study(experiment: Experiment | str, *,
+          arms: Mapping[str, float | Mapping[str, float] | Spec | str] | str | Sequence[str] | None = None,
           seeds: int | Sequence[int] = 8, out: str | os.PathLike[str] | None = None, jobs: int | None = None,
-          progress: bool = True) -> StudyResult:
+          progress: bool = True, engine: str = "processes", address: str | None = None, cpus_per_run: float = 1.0,
+          checkpoint_every: float = 5.0, tensorboard: str | os.PathLike[str] | bool = False) -> StudyResult:
     """Tell whether dropout helps this model on this data.
 
     Every arm is trained with every seed. A seed fixes initial weights, split and order of the data, so arms are compared in
@@ -27,25 +30,35 @@ def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[st
     two-sided paired t test, corrected by Holm over the arms, falls below 0.05; otherwise the study is *inconclusive* and says
     how many seeds would settle it. Under 5 seeds there is a leaning and no verdict.
 
-    Finished runs are kept in ``out``; calling again with the same experiment runs only what is missing, and ends in the same
-    numbers.
+    Finished runs are kept in ``out``, those in hand leave checkpoints; calling again with the same experiment runs only what is
+    missing, and ends in the same numbers.
 
     Args:
         experiment: an `Experiment`, or the name of an embedded set, a data file, ``module:object`` or ``file.py:object``.
-        arms: name -> a factor of at least 0 on every intended rate, or -> {glob: rate in [0, 1]}. The arm that drops nothing is
-            the reference, else the first. Default ``{"none": 0, "reduced": 0.5, "intended": 1}``.
+        arms: name -> a factor of at least 0 on every intended rate, -> {glob: rate in [0, 1]}, or -> `dropkit.arm` for changes
+            to the training recipe; or text such as ``"none,intended,weight_decay=0.001,leave-one-out"``. The arm that drops and
+            changes nothing is the reference, else the first. Default ``{"none": 0, "reduced": 0.5, "intended": 1}``.
         seeds: how many (0 .. seeds-1), or which; at least 5 for a verdict.
         out: the folder for ledger, result and report; ``runs/<name>`` by default.
         jobs: worker processes of one thread each; the machine's cores by default. The numbers do not depend on it.
         progress: print a line for each finished run on standard error.
+        engine: ``"processes"``: worker processes on this machine; ``"ray"``: tasks on a Ray cluster; ``"serial"``: in this
+            process, one after the other, for debuggers. The numbers do not depend on it.
+        address: of the Ray cluster, ``"auto"`` for the one this machine belongs to; by default Ray is started on this machine.
+        cpus_per_run: cores that Ray reserves for a run, above 0.
+        checkpoint_every: seconds between two checkpoints of a run, at least 0; 0 writes one after every step.
+        tensorboard: write each finished run's history, instruments and scores as TensorBoard scalars, into this folder or, for
+            True, into ``tensorboard`` in ``out``; needs the extra ``tensorboard``.
 
     Returns:
-        The result: ``.verdict``, ``.table()``, ``.report()``, and every run's figures.
+        The result: ``.verdict``, ``.table()``, ``.report()``, ``.diagnoses`` (what the instruments show and you might act on),
+        and every run's figures.
 
     Raises:
         InputError: the experiment, an arm or the folder breaks a rule; nothing has been written.
-        RunError: a run failed; what had finished is kept.
-        MissingExtraError: the extra ``study`` is not installed.
+        RunError: runs failed; the others were finished and kept, unless three had failed alike.
+        LedgerError: the disk is full; what had finished before is kept.
+        MissingExtraError: the extra ``study``, or ``ray`` or ``tensorboard`` where it is asked for, is not installed.
 
     Example:
         >>> import tempfile
@@ -61,8 +74,11 @@ def study(experiment: Experiment | str, *, arms: Mapping[str, float | Mapping[st
     """
     try:  # heavy and optional: statistics, data readers, worker processes
         from dropkit.study.driver import Source, run_study
+        from dropkit.study.engines.choice import Running
         from dropkit.study.progress import Lines, Silent
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "scipy", "study") from error
     source: Source = (experiment, {}) if isinstance(experiment, str) else experiment
-    return run_study(source, arms=arms, seeds=seeds, out=out, jobs=jobs, observer=Lines() if progress else Silent())
+    running = Running(engine=engine, jobs=jobs, address=address, cpus_per_run=cpus_per_run, checkpoint_every=checkpoint_every)
+    return run_study(source, arms=arms, seeds=seeds, out=out, observer=Lines() if progress else Silent(), running=running,
+                     tensorboard=tensorboard)

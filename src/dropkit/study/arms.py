@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from torch import nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
 from dropkit.study.experiment import Experiment
+from dropkit.study.families import FACTORS, read_arm, read_arms
+from dropkit.study.remodel import remodel
 from dropkit.study.result import Arm, SiteRate
+from dropkit.study.spec import Spec
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.sites import sites
 from dropkit.surgery.swap import swap
 
-DEFAULT_ARMS: dict[str, float] = {"none": 0.0, "reduced": 0.5, "intended": 1.0}
 ARGUMENT = "argument"  # the kind of a site that is an argument of the model builder
 
-ArmSpec = Mapping[str, float | Mapping[str, float]]
+ArmSpec = Mapping[str, float | Mapping[str, float] | Spec | str] | str | Sequence[str]
 Builder = Callable[..., nn.Module]
 
 
@@ -29,20 +32,52 @@ def make_arms(experiment: Experiment, builder: Builder, specs: ArmSpec | None) -
     Args:
         experiment: gives the intended rates, by its sites or by its builder's arguments.
         builder: builds the model; the experiment's own or the default network.
-        specs: name -> a factor on every intended rate, or -> {glob: rate}; the default is none, reduced (half), intended.
+        specs: name -> a factor on every intended rate, -> {glob: rate}, -> what `dropkit.arm` returned or -> its text; or the
+            text of all arms as `read_arms` reads it, whole or in a list. The default is none, reduced (half), intended.
 
     Raises:
         InputError: no site is found, no rate is above 0, there is one arm only, or a rate leaves [0, 1].
     """
-    chosen = DEFAULT_ARMS if specs is None else specs
-    if not isinstance(chosen, Mapping) or len(chosen) < 2:
-        raise InputError("a study compares at least two arms, given as {name: factor or {glob: rate}}", got=specs,
-                         fix='Pass for example arms={"none": 0.0, "intended": 1.0}')
     intended = intended_sites(experiment, builder)
-    if all(site.p == 0 for site in intended) and all(isinstance(spec, (int, float)) for spec in chosen.values()):
+    chosen = _specs(specs, intended)
+    if len(chosen) < 2:
+        raise InputError("a study compares at least two arms, given as {name: factor or {glob: rate}} or as text", got=specs,
+                         fix='Pass for example arms={"none": 0.0, "intended": 1.0} or arms="none,intended"')
+    for name, spec in chosen.items():
+        if spec.against is not None and (spec.against not in chosen or spec.against == name):
+            raise InputError(f"arm {name!r} is compared with another arm of the study", got=spec.against,
+                             fix=f"Name one of {', '.join(chosen)}")
+    if all(site.p == 0 for site in intended) and not any(isinstance(spec.rates, Mapping) or spec.recipe.changes()
+                                                         for spec in chosen.values()):
         raise InputError("the intended arm drops something", got=phrase("a rate of 0 at every site"),
                          fix="Set rates above 0 in the model, or pass rate=0.5 (--rate 0.5)")
     return [_arm(name, spec, intended, experiment, builder) for name, spec in chosen.items()]
+
+
+def _specs(given: ArmSpec | None, intended: Sequence[SiteRate]) -> dict[str, Spec]:
+    if given is None:
+        return {name: Spec(factor) for name, factor in FACTORS.items()}
+    if isinstance(given, str):
+        return read_arms(given, intended)
+    if isinstance(given, Mapping):
+        return {name: _spec(name, spec) for name, spec in given.items()}
+    if isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given):
+        return read_arms(",".join(given), intended)
+    raise InputError("arms are given as {name: arm} or as text", got=given, fix='Pass for example arms="none,intended"')
+
+
+def _spec(name: str, given: Any) -> Spec:
+    if isinstance(given, Spec):
+        found = given
+    elif isinstance(given, str):
+        found = read_arm(given)[1]
+    else:
+        found = Spec(given)
+    rates = found.rates
+    if not isinstance(rates, Mapping) and (isinstance(rates, bool) or not isinstance(rates, (int, float)) or not rates >= 0):
+        raise InputError(f"arm {name!r} is a factor of at least 0 on the intended rates, {{glob: rate}}, dk.arm(...) or text",
+                         got=rates, fix="Pass for example 0.5 for half the intended rates")
+    return found
 
 
 def intended_sites(experiment: Experiment, builder: Builder) -> list[SiteRate]:
@@ -76,8 +111,8 @@ def build_arm(experiment: Experiment, builder: Builder, arm: Arm, seed: int | No
     if seed is not None:
         torch.manual_seed(seed)
     if experiment.rates:
-        return swap(build_bare(builder, {site.name: site.p for site in arm.sites}))
-    model = swap(build_bare(builder, {}))
+        return remodel(swap(build_bare(builder, {site.name: site.p for site in arm.sites})), arm.recipe)
+    model = remodel(swap(build_bare(builder, {})), arm.recipe)
     set_rate(model, {site.name: site.p for site in arm.sites})
     return model
 
@@ -86,31 +121,43 @@ def _override(experiment: Experiment, p: float) -> float:
     return float(p if experiment.rate is None else experiment.rate)
 
 
-def _arm(name: str, spec: float | Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
-         builder: Builder) -> Arm:
-    if isinstance(spec, Mapping):
-        return Arm(name, _words(spec), _globbed(spec, intended, experiment, builder))
-    if isinstance(spec, bool) or not isinstance(spec, (int, float)) or not spec >= 0:
-        raise InputError(f"arm {name!r} is a factor of at least 0 on the intended rates, or {{glob: rate}}", got=spec,
-                         fix="Pass for example 0.5 for half the intended rates")
-    described = {0.0: "no dropout", 0.5: "half the intended rates", 1.0: "the intended rates"}
-    words = described.get(float(spec), f"{spec:g} times the intended rates")
-    return Arm(name, words, [SiteRate(site.name, site.kind, check_rate(site.p * spec)) for site in intended])
+def _arm(name: str, spec: Spec, intended: list[SiteRate], experiment: Experiment, builder: Builder) -> Arm:
+    found = _rates_of(spec.rates, intended, experiment, builder)
+    words = [_words(spec.rates, found), spec.recipe.words()]
+    return Arm(name, ", ".join(part for part in words if part), found, spec.recipe, spec.against)
 
 
-def _globbed(spec: Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
-             builder: Builder) -> list[SiteRate]:
+def _rates_of(rates: float | Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
+              builder: Builder) -> list[SiteRate]:
+    if not isinstance(rates, Mapping):
+        return [SiteRate(site.name, site.kind, check_rate(site.p * rates)) for site in intended]
     if experiment.rates:
-        unknown = set(spec) - set(experiment.rates)
-        if unknown:
-            raise InputError("an arm of a builder with rates names those arguments", got=sorted(unknown),
-                             fix=f"Use {sorted(experiment.rates)}")
-        return [SiteRate(site.name, site.kind, check_rate(spec.get(site.name, site.p))) for site in intended]
+        return _matched(rates, intended)
     model = swap(build_bare(builder, {}))
     set_rate(model, {site.name: site.p for site in intended})
-    set_rate(model, dict(spec))
+    set_rate(model, dict(rates))
     return [SiteRate(site.name, site.kind, site.p) for site in sites(model)]
 
 
-def _words(spec: Mapping[str, Any]) -> str:
-    return ", ".join(f"{glob}: {rate:g}" for glob, rate in spec.items())
+def _matched(rates: Mapping[str, float], intended: list[SiteRate]) -> list[SiteRate]:
+    """Set a builder's arguments by name or glob as `set_rate` does: a name counts above every glob, the last glob wins."""
+    names = [site.name for site in intended]
+    unknown = [glob for glob in rates if not any(fnmatchcase(name, glob) for name in names)]
+    if unknown:
+        raise InputError("an arm of a builder with rates names those arguments", got=unknown, fix=f"Use {sorted(names)}")
+    found = {name: p for glob, p in rates.items() for name in names if fnmatchcase(name, glob)} | \
+        {name: p for name, p in rates.items() if name in names}
+    return [SiteRate(site.name, site.kind, check_rate(found.get(site.name, site.p))) for site in intended]
+
+
+def _words(rates: float | Mapping[str, float], found: Sequence[SiteRate]) -> str:
+    if all(site.p == 0 for site in found):
+        return "no dropout"
+    if isinstance(rates, Mapping):
+        if len({site.p for site in found}) == 1:
+            return f"rate {found[0].p:g} everywhere"
+        if not any(rates.values()):
+            return f"no dropout at {', '.join(rates)}, elsewhere the intended rates"
+        return ", ".join(f"{glob}: {rate:g}" for glob, rate in rates.items())
+    return {0.5: "half the intended rates", 1.0: "the intended rates"}.get(
+        float(rates), f"{rates:g} times the intended rates")

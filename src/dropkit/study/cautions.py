@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dropkit.study.contrasts import FIRM_SEEDS, LEVEL
-from dropkit.study.result import NO_DIFFERENCE, Contrast, Run, Summary
+from dropkit.study.result import NO_DIFFERENCE, Arm, Contrast, Run, Summary
 from dropkit.study.wording import count, margin_words, signed
 
 _STILL_FALLING = 0.02  # share of the validation loss whose fall over the last tenth of the epochs counts as falling
 
 
-def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence[int], summary: Summary) -> list[str]:
+def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence[int], summary: Summary,
+             arms: Sequence[Arm] = ()) -> list[str]:
     """Say what weakens the verdict: one sentence or two each, with what to do about it; an empty list if nothing does.
 
     Args:
@@ -20,6 +21,7 @@ def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence
         contrasts: what `contrasts` returned.
         seeds: the study's seeds.
         summary: metric, unit, margin and sizes.
+        arms: every arm, for what each was to spend.
     """
     by_arm: dict[str, list[Run]] = {}
     for run in runs:
@@ -29,6 +31,8 @@ def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence
         found += _diverged(arm, group)
     for arm, group in by_arm.items():
         found += _unconverged(arm, group)
+    for one in arms:
+        found += _stopped(one, by_arm.get(one.name, []), summary)
     for contrast in contrasts:
         found += _tests_disagree(contrast)
         found += _one_seed(contrast, summary)
@@ -69,7 +73,7 @@ def _coarse_test_set(summary: Summary) -> list[str]:
 
 def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
     judged = [run for run in runs if run.status != "diverged"]
-    falling = sum(_falls(run.history.get("val_loss", [])) for run in judged)
+    falling = sum(falls(run.history.get("val_loss", [])) for run in judged)
     if not judged or falling <= len(judged) / 2:
         return []
     return [f"Arm {arm!r} had not converged: in {falling} of {count(len(judged), 'run')} the validation loss still fell "
@@ -77,8 +81,27 @@ def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
             "and compare again."]
 
 
-def _falls(losses: Sequence[float | None]) -> bool:
-    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end."""
+def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
+    members = arm.recipe.members
+    each = summary.epochs // members
+    if members * each < 0.95 * summary.epochs:
+        return [f"Arm {arm.name!r} spent {members * each} of {summary.epochs} epochs, because its {members} members share them "
+                "evenly; choose a number of epochs that they divide."]
+    if not arm.recipe.early_stopping or not runs:
+        return []
+    mean = sum(len(run.history["val_loss"]) for run in runs) / len(runs)
+    return [f"Arm {arm.name!r} ran {mean:.3g} of {each} epochs on average and is scored at its best epoch on the validation "
+            "data, the others at their last: it spent less and chose more, so part of its difference is that choice; give the "
+            "arm that it competes with early stopping, too, before preferring one."]
+
+
+def falls(losses: Sequence[float | None]) -> bool:
+    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end.
+
+    Example:
+        >>> falls([1.0, 0.5]), falls([1.0, 0.5, 0.5])
+        (True, False)
+    """
     tenth = max(1, round(len(losses) / 10))
     if len(losses) <= tenth:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dropkit.core.errors import InputError
-from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, NO_DIFFERENCE, SAME, Contrast
+from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, NO_DIFFERENCE, SAME, Arm, Contrast
 from dropkit.study.statistics import equivalence, holm, paired_t, seeds_to_settle, sign_flip
 
 FIRM_SEEDS = 5
@@ -19,9 +19,29 @@ LIMIT = 1000
 """Most seeds that are estimated to settle a comparison."""
 
 
-def contrasts(scores: Mapping[str, Mapping[int, float]], reference: str, higher_is_better: bool,
+def reference_of(arms: Sequence[Arm]) -> str:
+    """Return the name of the arm that the others are compared with: the one that drops and changes nothing, else the first.
+
+    Args:
+        arms: of a study, at least one.
+    """
+    plain = [arm for arm in arms if all(site.p == 0 for site in arm.sites) and not arm.recipe.changes()]
+    return (plain or list(arms))[0].name
+
+
+def references(arms: Sequence[Arm]) -> dict[str, str]:
+    """Return arm -> the arm that it is compared with: its own reference, else the study's, which itself is not listed.
+
+    Args:
+        arms: of a study, at least one.
+    """
+    common = reference_of(arms)
+    return {arm.name: arm.reference or common for arm in arms if arm.reference or arm.name != common}
+
+
+def contrasts(scores: Mapping[str, Mapping[int, float]], reference: str | Mapping[str, str], higher_is_better: bool,
               margin: float) -> list[Contrast]:
-    """Compare every arm with the reference arm, paired by seed.
+    """Compare every arm with its reference, paired by seed.
 
     Under 5 seeds a contrast is a leaning. From 5 seeds on it is, in this order: *no meaningful difference* if the
     equivalence test against the margin falls below 0.025, which is when the 95 % interval lies inside it; *helps* or *hurts*,
@@ -30,12 +50,12 @@ def contrasts(scores: Mapping[str, Mapping[int, float]], reference: str, higher_
 
     Args:
         scores: arm -> seed -> finite score on the held-out data.
-        reference: the arm that the others are compared with.
+        reference: the arm that all others are compared with, or arm -> its reference; Holm's correction is over all of them.
         higher_is_better: whether a larger score is better; differences are turned so that positive means better.
         margin: the smallest difference worth having, in the unit of the scores; at least 0.
 
     Returns:
-        A contrast for each arm but the reference, in the order of ``scores``, over the seeds that both have.
+        A contrast for each arm that has a reference, in the order of ``scores``, over the seeds that both have.
 
     Raises:
         InputError: the reference is not among the arms, an arm shares no seed with it, or a number is not finite.
@@ -45,16 +65,18 @@ def contrasts(scores: Mapping[str, Mapping[int, float]], reference: str, higher_
         >>> found.kind, found.leaning, round(found.mean, 3)
         ('leaning', 'helps', 0.015)
     """
-    if reference not in scores:
-        raise InputError("the reference is one of the arms", got=reference, fix=f"Name one of {', '.join(scores)}")
-    arms = [arm for arm in scores if arm != reference]
-    pairs = {arm: _differences(scores, arm, reference, higher_is_better) for arm in arms}
+    against = {arm: reference for arm in scores if arm != reference} if isinstance(reference, str) else reference
+    for name in {reference} if isinstance(reference, str) else set(reference.values()):
+        if name not in scores:
+            raise InputError("the reference is one of the arms", got=name, fix=f"Name one of {', '.join(scores)}")
+    arms = [arm for arm in scores if arm in against]
+    pairs = {arm: _differences(scores, arm, against[arm], higher_is_better) for arm in arms}
     raw = {arm: paired_t(pairs[arm][1]).p for arm in arms}
     tested = [arm for arm in arms if raw[arm] is not None]
     corrected = dict(zip(tested, holm([p for p in raw.values() if p is not None]), strict=True))
     # Once r contrasts are settled, the strictest that Holm asks of one of the rest is LEVEL / (m - r).
     open_ones = len(tested) - sum(p < LEVEL for p in corrected.values())
-    return [_contrast(arm, reference, *pairs[arm], margin, corrected.get(arm), LEVEL / max(open_ones, 1))
+    return [_contrast(arm, against[arm], *pairs[arm], margin, corrected.get(arm), LEVEL / max(open_ones, 1))
             for arm in arms]
 
 

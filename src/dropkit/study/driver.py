@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,22 @@ from typing import Any
 from dropkit.core.errors import InputError
 from dropkit.study.arms import ArmSpec
 from dropkit.study.cautions import cautions
-from dropkit.study.contrasts import contrasts
+from dropkit.study.checkpoint import Place
+from dropkit.study.contrasts import contrasts, reference_of, references
+from dropkit.study.diagnose import diagnose
+from dropkit.study.diagnose_evidence import rate
+from dropkit.study.engines.choice import Running, start
 from dropkit.study.experiment import Experiment
 from dropkit.study.fingerprint import fingerprint, structure
+from dropkit.study.instruments_time import time_in_dropout
 from dropkit.study.ledger import Ledger, check_folder
 from dropkit.study.objectives import optimizer_name
 from dropkit.study.prepare import Prepared, prepare, settled_model
 from dropkit.study.provenance import git_state, machine, versions
 from dropkit.study.reference import find_experiment
-from dropkit.study.result import Provenance, Run, StudyResult, Summary
-from dropkit.study.runner import Observer, Progress, run_tasks
+from dropkit.study.result import Arm, Provenance, Run, StudyResult, Summary
+from dropkit.study.runner import Observer, Progress, clear, run_tasks
+from dropkit.study.tensorboard import Board, board_in
 from dropkit.study.verdict import judge
 from dropkit.study.worker import dump
 
@@ -37,13 +43,13 @@ class _Settled:
     """What the arguments of a study come to once they are checked."""
 
     seeds: list[int]
-    jobs: int
+    running: Running
     reference: str
     folder: Path
 
 
 def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int], out: str | os.PathLike[str] | None,
-              jobs: int | None, observer: Observer) -> StudyResult:
+              observer: Observer, running: Running, tensorboard: str | os.PathLike[str] | bool = False) -> StudyResult:
     """Run or resume a study; see `dropkit.study`.
 
     Args:
@@ -51,46 +57,78 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
         arms: as `make_arms` takes them.
         seeds: how many, or which.
         out: the folder; ``runs/<name>`` by default.
-        jobs: worker processes; the machine's cores by default.
         observer: told about progress.
+        running: where and how runs are executed.
+        tensorboard: as in `dropkit.study`.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = _seeds(seeds)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
     ready = prepare(experiment, arms)
-    settled = _Settled(chosen, _jobs(jobs), _reference(ready), _folder(out, _name(experiment)))
+    settled = _Settled(chosen, running, reference_of(ready.arms), _folder(out, _name(experiment)))
     check_folder(settled.folder)
+    board = board_in(tensorboard, settled.folder)
     digest = fingerprint(ready)
     plan = {arm.name: chosen for arm in ready.arms}
     with Ledger(settled.folder, digest, _name(experiment), plan) as ledger:
-        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer)
+        clear(settled.folder)
+        place = Place(settled.folder, digest, ready.data.digest, running.checkpoint_every)
+        runs, seconds, notes = _run_missing(ready, settled, dump(source, arms), observer,
+                                            _Book(ready, ledger, place, {}, board))
     result = _weigh(ready, settled, runs, digest, Provenance(
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
         started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
-        jobs=settled.jobs, run_seconds=seconds))
+        jobs=running.workers, run_seconds=seconds, engine=running.engine, notes=[*notes, *_costs(ready)]))
+    result = replace(result, diagnoses=diagnose(result))
     result.save(settled.folder / "result.json")
     return result
 
 
-def _run_missing(ready: Prepared, settled: _Settled, ledger: Ledger, payload: bytes,
-                 observer: Observer) -> tuple[list[Run], dict[str, float]]:
-    finished = ledger.finished(ready.arms, settled.seeds)
-    progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.jobs,
+def _costs(ready: Prepared) -> list[str]:
+    """What dropout costs the arm that drops the most; nothing is said where no arm has a rate above 0."""
+    most = max(ready.arms, key=rate)
+    return [time_in_dropout(ready, most)] if rate(most) > 0 and ready.experiment.train is None else []
+
+
+def _run_missing(ready: Prepared, settled: _Settled, payload: bytes, observer: Observer,
+                 book: _Book) -> tuple[list[Run], dict[str, float], list[str]]:
+    finished = book.ledger.finished(ready.arms, settled.seeds)
+    progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.running.workers,
                         finished={key: run for key, (run, _) in finished.items()}, kept=len(finished))
-    seconds = {key: spent for key, (_, spent) in finished.items()}
+    book.seconds.update({key: spent for key, (_, spent) in finished.items()})
+    if book.board is not None:
+        book.board.catch_up(progress.finished.values())
     # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
     tasks = [(index, seed) for seed in settled.seeds for index, arm in enumerate(ready.arms)
              if (arm.name, seed) not in finished]
     observer.update(progress)
-
-    def keep(run: Run, spent: float) -> None:
-        ledger.add(ready.arm(run.arm), run, spent)
-        seconds[run.arm, run.seed] = spent
-
     if tasks:
-        run_tasks(tasks, payload, settled.folder, progress, observer, keep)
+        engine = start(settled.running, payload, book.place, len(tasks))
+        run_tasks(tasks, engine, settled.folder, progress, observer, book)
     runs = [progress.finished[arm.name, seed] for arm in ready.arms for seed in settled.seeds]
-    return runs, {f"{arm}/{seed}": round(spent, 3) for (arm, seed), spent in sorted(seconds.items())}
+    return runs, {f"{arm}/{seed}": round(spent, 3) for (arm, seed), spent in sorted(book.seconds.items())}, progress.notes
+
+
+@dataclass(frozen=True)
+class _Book:
+    """Puts runs into the ledger and the seconds they took into ``seconds``; a run in the ledger needs no checkpoint."""
+
+    ready: Prepared
+    ledger: Ledger
+    place: Place
+    seconds: dict[tuple[str, int], float]
+    board: Board | None
+
+    def keep(self, run: Run, seconds: float) -> None:
+        arm = self.ready.arm(run.arm)
+        self.ledger.add(arm, run, seconds)
+        self.seconds[run.arm, run.seed] = seconds
+        self.place.checkpoint(arm, run.seed).unlink(missing_ok=True)
+        if self.board is not None:
+            self.board.write(run)
+
+    def fail(self, arm: Arm, seed: int, error: str) -> None:
+        self.ledger.fail(arm, seed, error)
 
 
 def _weigh(ready: Prepared, settled: _Settled, runs: list[Run], digest: str, provenance: Provenance) -> StudyResult:
@@ -98,10 +136,10 @@ def _weigh(ready: Prepared, settled: _Settled, runs: list[Run], digest: str, pro
     for run in runs:
         scores[run.arm][run.seed] = run.test_metric
     summary = _summary(ready, digest, _margin(ready, scores[settled.reference]))
-    found = contrasts(scores, settled.reference, summary.higher_is_better, summary.margin)
+    found = contrasts(scores, references(ready.arms), summary.higher_is_better, summary.margin)
     return StudyResult(
         summary=summary, arms=ready.arms, seeds=settled.seeds, runs=runs, contrasts=found,
-        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary),
+        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary, ready.arms),
         provenance=provenance, out=str(settled.folder))
 
 
@@ -145,17 +183,6 @@ def _seeds(seeds: int | Sequence[int]) -> list[int]:
     return chosen
 
 
-def _jobs(jobs: int | None) -> int:
-    if jobs is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise InputError("jobs is a whole number of at least 1", got=jobs, fix="Leave it out to use every core")
-    return jobs
-
-
-def _reference(ready: Prepared) -> str:
-    """The arm that the others are compared with: the one that drops nothing, else the first."""
-    return next((arm.name for arm in ready.arms if all(site.p == 0 for site in arm.sites)), ready.arms[0].name)
 
 
 def _command() -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import DropkitError, InputError, phrase
 from dropkit.study.result import Arm, Run, run_from
 
 NAME = "ledger.sqlite"
@@ -19,7 +21,12 @@ CREATE TABLE IF NOT EXISTS experiment (hash TEXT PRIMARY KEY, name TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS runs (
   arm TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY (arm, setting, seed));
+CREATE TABLE IF NOT EXISTS failures (arm TEXT NOT NULL, seed INTEGER NOT NULL, error TEXT NOT NULL, PRIMARY KEY (arm, seed));
 """
+
+
+class LedgerError(DropkitError):
+    """The ledger cannot be written."""
 
 
 def arm_key(arm: Arm) -> str:
@@ -59,7 +66,7 @@ class Ledger:
             raise
 
     def _claim(self, folder: Path, experiment_hash: str, name: str, plan: dict[str, list[int]]) -> None:
-        with self._db:
+        with self._writing():
             self._db.executescript(_SCHEMA)
             held = self._db.execute("SELECT hash, name FROM experiment").fetchone()
             if held is not None and held[0] != experiment_hash:
@@ -67,6 +74,16 @@ class Ledger:
                                  got=phrase(f"{folder}, which holds {held[1]!r} with other data, model or settings"),
                                  fix="Choose another folder with --out, or delete this one")
             self._db.execute("INSERT OR REPLACE INTO experiment VALUES (?, ?, ?)", (experiment_hash, name, json.dumps(plan)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction: written whole, or not at all and the user told why."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.OperationalError as error:  # disk full, file system gone or read-only
+            raise LedgerError(f"the ledger could not be written: {error}. The runs in it are safe; make room, "
+                              "and run the same command to go on.") from error
 
     def finished(self, arms: list[Arm], seeds: list[int]) -> dict[tuple[str, int], tuple[Run, float]]:
         """Return the finished runs among ``arms`` x ``seeds``, with the seconds each took."""
@@ -76,10 +93,20 @@ class Ledger:
                 for arm, setting, seed, seconds, record in rows if (arm, setting) in wanted and seed in seeds}
 
     def add(self, arm: Arm, run: Run, seconds: float) -> None:
-        """Keep a finished run."""
-        with self._db:
+        """Keep a finished run.
+
+        Raises:
+            LedgerError: the disk is full; the ledger is as it was.
+        """
+        with self._writing():
             self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
                              (arm.name, arm_key(arm), run.seed, seconds, json.dumps(asdict(run), allow_nan=False)))
+            self._db.execute("DELETE FROM failures WHERE arm = ? AND seed = ?", (arm.name, run.seed))
+
+    def fail(self, arm: Arm, seed: int, error: str) -> None:
+        """Note why a run failed, for `dropkit status`; it will be tried when the study goes on."""
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (arm.name, seed, error))
 
     def close(self) -> None:
         """Release the file and the lock."""
@@ -101,6 +128,17 @@ def check_folder(folder: Path) -> None:
     if folder.is_dir() and not (folder / NAME).exists() and any(item.name != ".lock" for item in folder.iterdir()):
         raise InputError("the output folder is new, empty, or holds this study", got=str(folder),
                          fix="Choose another folder with --out")
+
+
+def read_failures(folder: Path) -> dict[tuple[str, int], str]:
+    """Return the runs that failed when they were last tried, with their errors."""
+    db = _open(folder / NAME)
+    try:
+        return {(arm, seed): error for arm, seed, error in db.execute("SELECT arm, seed, error FROM failures")}
+    except sqlite3.DatabaseError as error:
+        raise _damaged(folder / NAME, error) from error
+    finally:
+        db.close()
 
 
 def read_progress(folder: Path) -> tuple[str, dict[str, list[int]], set[tuple[str, int]]]:

@@ -12,6 +12,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._told: set[tuple[str, int]] | None = None
+        self._notes = 0
 
     def update(self, progress: Progress) -> None:
         """Print what has finished since the last call."""
@@ -26,6 +27,9 @@ class Lines:
             note = "" if run.status == "finished" else f"  {run.status}"
             print(f"[{len(self._told)}/{total}] {run.arm}, seed {run.seed}: test {run.test_metric:.4g}{note}",
                   file=sys.stderr, flush=True)
+        for note in progress.notes[self._notes:]:
+            print(f"note: {note}", file=sys.stderr, flush=True)
+        self._notes = len(progress.notes)
 
 
 class Silent:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.schedules.text import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,10 @@ class Recipe:
         variant: name of a catalog row that takes the place of every element-wise dropout module; None keeps them.
         schedule: what multiplies the arm's rates over the steps, as `dropkit schedule` reads it; None keeps them constant.
         members: number of networks whose outputs are averaged, each trained for that part of the epochs; 1: a single one.
+        classic: element-wise dropout that leaves kept values as they are in training and multiplies by 1 - p in evaluation.
+
+    Raises:
+        InputError: a field breaks its rule.
 
     Example:
         >>> Recipe(weight_decay=1e-3, members=4).words()
@@ -36,14 +42,22 @@ class Recipe:
     variant: str | None = None
     schedule: str | None = None
     members: int = 1
+    classic: bool = False
 
     def __post_init__(self) -> None:
-        _number("weight_decay", self.weight_decay, self.weight_decay is None or self.weight_decay >= 0, "at least 0")
-        _number("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
-        _number("max_norm", self.max_norm, self.max_norm is None or self.max_norm > 0, "above 0")
-        _number("early_stopping", self.early_stopping, _whole(self.early_stopping, 0), "a whole number of epochs, at least 0")
-        _number("noise", self.noise, self.noise >= 0, "at least 0")
-        _number("members", self.members, _whole(self.members, 1), "a whole number of at least 1")
+        decay, norm = self.weight_decay, self.max_norm
+        _check("weight_decay", decay, decay is None or (_finite(decay) and decay >= 0), "a finite number of at least 0")
+        smooth = _finite(self.label_smoothing) and 0 <= self.label_smoothing < 1
+        _check("label_smoothing", self.label_smoothing, smooth, "a number in [0, 1)")
+        _check("max_norm", norm, norm is None or (_finite(norm) and norm > 0), "a finite number above 0")
+        _check("early_stopping", self.early_stopping, _whole(self.early_stopping, 0), "a whole number of epochs, at least 0")
+        _check("noise", self.noise, _finite(self.noise) and self.noise >= 0, "a finite number of at least 0")
+        _check("members", self.members, _whole(self.members, 1), "a whole number of at least 1")
+        _check("batch_norm", self.batch_norm, isinstance(self.batch_norm, bool), "True or False")
+        _check("classic", self.classic, isinstance(self.classic, bool), "True or False")
+        _check("variant", self.variant, self.variant is None or isinstance(self.variant, str), "the name of a variant")
+        if self.schedule is not None:
+            parse(self.schedule)
 
     def changes(self) -> dict[str, object]:
         """Return the fields that differ from the defaults, by name."""
@@ -54,7 +68,7 @@ class Recipe:
         said = {"weight_decay": "weight decay {:g}", "label_smoothing": "label smoothing {:g}", "max_norm": "max-norm {:g}",
                 "early_stopping": "early stopping after {} epochs", "noise": "input noise {:g}",
                 "batch_norm": "batch normalisation", "variant": "{} in place of dropout", "schedule": "rates on {}",
-                "members": "ensemble of {} at equal cost"}
+                "members": "ensemble of {} at equal cost", "classic": "classic scaling"}
         return ", ".join(said[name].format(value) for name, value in self.changes().items())
 
 
@@ -62,6 +76,10 @@ def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _number(name: str, value: object, fine: bool, rule: str) -> None:
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(name: str, value: object, fine: bool, rule: str) -> None:
     if not fine:
         raise InputError(f"{name} is {rule}", got=phrase(repr(value)), fix="Correct this field of the arm's recipe")

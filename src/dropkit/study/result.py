@@ -39,12 +39,16 @@ class SiteRate:
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration of a study: its name, a sentence about it, the rate at each site, and changes to the recipe."""
+    """One configuration of a study: its name, sentences about it, the rate at each site, and changes to the recipe.
+
+    ``reference`` names the arm that it is compared with where that is not the study's reference.
+    """
 
     name: str
     description: str
     sites: list[SiteRate]
     recipe: Recipe = field(default_factory=Recipe)
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Run:
     ``brier``, ``ece`` and ``reliability`` are None outside classification. A value that is not finite is None, and
     ``status`` is then ``"diverged"``; the test metric of a diverged run is that of the best constant prediction.
     ``instruments`` holds what `dropkit.study.instruments` measured: ``"epoch"`` lists the epochs at which it did, every other
-    name a value for each of them, or a dictionary of such lists by layer.
+    name a value for each of them, or a dictionary of such lists by layer, but for ``early_slope``, a single number.
     """
 
     arm: str
@@ -141,7 +145,7 @@ class Verdict:
     """The answer: ``kind`` is one of helps, hurts, no meaningful difference, inconclusive, leaning.
 
     ``sentence`` says it with effect and interval, ``next_step`` what to do, ``setting`` is code to paste, ``arm`` the arm that
-    the setting makes.
+    the setting makes, ``judged`` the arm whose contrast the sentence is about.
     """
 
     kind: str
@@ -149,6 +153,7 @@ class Verdict:
     sentence: str
     next_step: str
     setting: str
+    judged: str = ""
 
 
 @dataclass(frozen=True)
@@ -319,7 +324,8 @@ def _result(raw: Mapping[str, Any], out: str) -> StudyResult:
 
 
 def _arm(raw: Mapping[str, Any]) -> Arm:
-    return Arm(raw["name"], raw["description"], [SiteRate(**site) for site in raw["sites"]], Recipe(**raw["recipe"]))
+    return Arm(raw["name"], raw["description"], [SiteRate(**site) for site in raw["sites"]], Recipe(**raw["recipe"]),
+               raw["reference"])
 
 
 def run_from(raw: Mapping[str, Any]) -> Run:

@@ -1,27 +1,30 @@
-"""Hand runs to worker processes, keep what they finish, and tell an observer how far they are."""
+"""Hand runs to an engine, keep what they finish, try again what is lost, and tell an observer how far they are."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import re
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from loky.process_executor import ProcessPoolExecutor
+from typing import Protocol
 
 from dropkit.core.errors import DropkitError
+from dropkit.study.engines.choice import Engine
 from dropkit.study.result import Arm, Run
-from dropkit.study.worker import Failure, execute, initialise, progress_file
+from dropkit.study.worker import Failure, Outcome, progress_file
 
 Task = tuple[int, int]  # (index of the arm, seed)
 _GLANCE = 0.2  # seconds between two looks at the workers' progress
+_PATIENCE = 3.0  # seconds that runs have for a last checkpoint when the study is stopped
+_AGAIN = 2  # times a run is tried again whose worker was lost
+_ALIKE = 3  # failures alike that end the study: the next would fail too
 
 
 class RunError(DropkitError):
-    """A run could not be finished; the runs before it are kept."""
+    """A run could not be finished; all that finished are kept."""
 
 
 @dataclass
@@ -35,13 +38,16 @@ class Progress:
     epoch: dict[tuple[str, int], int] = field(default_factory=dict)
     loss: dict[tuple[str, int], float] = field(default_factory=dict)
     finished: dict[tuple[str, int], Run] = field(default_factory=dict)
+    failed: dict[tuple[str, int], str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what the user should know of how the runs went
     kept: int = 0  # runs taken over from an earlier call
 
     @property
     def share(self) -> float:
-        """Share of the work done, between 0 and 1, counted in epochs; a finished run counts whole."""
-        running = sum(self.epoch.get(key, 0) for key in self.epoch if key not in self.finished)
-        return (len(self.finished) * self.epochs + running) / (len(self.arms) * len(self.seeds) * self.epochs)
+        """Share of the work done, between 0 and 1, counted in epochs; a finished or failed run counts whole."""
+        over = self.finished.keys() | self.failed.keys()
+        running = sum(epoch for key, epoch in self.epoch.items() if key not in over)
+        return (len(over) * self.epochs + running) / (len(self.arms) * len(self.seeds) * self.epochs)
 
 
 class Observer(Protocol):
@@ -51,76 +57,158 @@ class Observer(Protocol):
         """Take note of how far the study is; called several times a second."""
 
 
-def run_tasks(tasks: list[Task], payload: bytes, folder: Path, progress: Progress, observer: Observer,
-              keep: Callable[[Run, float], None]) -> None:
-    """Train ``tasks`` in ``progress.jobs`` worker processes.
+class Book(Protocol):
+    """Where finished and failed runs are written down."""
+
+    def keep(self, run: Run, seconds: float) -> None:
+        """Keep a finished run and the seconds it took."""
+
+    def fail(self, arm: Arm, seed: int, error: str) -> None:
+        """Note that a run failed, and by which error."""
+
+
+def run_tasks(tasks: list[Task], engine: Engine, folder: Path, progress: Progress, observer: Observer, book: Book) -> None:
+    """Train ``tasks`` on ``engine``, which is closed at the end.
+
+    A run whose worker is lost is tried again, twice at most, from its last checkpoint. One that raises is not; the others go
+    on, unless three fail alike.
 
     Args:
         tasks: the runs to train, begun in this order.
-        payload: for `dropkit.study.worker.initialise`.
+        engine: takes them.
         folder: the study's folder, for progress files and the workers' log.
         progress: brought up to date as runs go on.
         observer: shown ``progress``.
-        keep: called in this process with each finished run and its seconds.
+        book: told in this process of each finished and failed run.
 
     Raises:
-        RunError: a run raised, or a worker process died. Runs that had finished were kept.
-        KeyboardInterrupt: passed on after the workers have been stopped.
+        RunError: runs failed; it names them.
+        KeyboardInterrupt: passed on after runs have had a moment for a last checkpoint.
     """
-    _clear(folder)
-    executor = ProcessPoolExecutor(
-        max_workers=min(progress.jobs, len(tasks)), initializer=initialise, initargs=(payload, str(folder / "worker.log")))
+    shift = _Shift(engine, folder, progress, book, deque(tasks))
     try:
-        waiting: dict[Future[Any], Task] = {executor.submit(execute, *task, str(folder)): task for task in tasks}
-        while waiting:
-            done, _ = wait(waiting, timeout=_GLANCE, return_when=FIRST_COMPLETED)
-            for future in sorted(done, key=_failed):  # what finished is kept before a failure ends the study
-                _take(future, waiting.pop(future), progress, keep, folder)
-            _glance(waiting, folder, progress)
+        while shift.waiting or shift.hand:
+            shift.hand_out()
+            shift.collect(_GLANCE)
             observer.update(progress)
+    except BaseException:  # a study that cannot go on, as one that must not, lets its runs write a checkpoint
+        with contextlib.suppress(DropkitError):
+            shift.wind_down()
+        raise
     finally:
-        executor.shutdown(wait=True, kill_workers=True)
-        _clear(folder)
+        engine.close()
+        clear(folder)
+    if progress.failed:
+        raise RunError(_complaint(progress, folder))
 
 
-def _failed(future: Future[Any]) -> bool:
-    return future.exception() is not None or isinstance(future.result()[0], Failure)
+@dataclass
+class _Shift:
+    engine: Engine
+    folder: Path
+    progress: Progress
+    book: Book
+    waiting: deque[Task]
+    hand: dict[Future[Outcome], Task] = field(default_factory=dict)
+    losses: Counter[Task] = field(default_factory=Counter)
+    alike: Counter[str] = field(default_factory=Counter)
 
+    def hand_out(self) -> None:
+        """Fill the engine's slots, unless failures alike have shown that there is no point."""
+        if any(count >= _ALIKE for count in self.alike.values()):
+            self.waiting.clear()
+            self.wind_down()
+        while self.waiting and len(self.hand) < self.engine.slots:
+            task = self.waiting.popleft()
+            self.hand[self.engine.submit(*task)] = task
 
-def _take(future: Future[Any], task: Task, progress: Progress, keep: Callable[[Run, float], None], folder: Path) -> None:
-    arm, seed = progress.arms[task[0]].name, task[1]
-    try:
-        found, seconds = future.result()
-    except BrokenProcessPool as error:
-        raise RunError(f"a worker process died while {arm}, seed {seed} was in hand (out of memory, or killed); "
-                       f"see {folder / 'worker.log'}. Run the same command to go on, with fewer --jobs if memory is short."
-                       ) from error
-    if isinstance(found, Failure):
-        with (folder / "worker.log").open("a", encoding="utf-8") as log:
-            log.write(found.trace)
-        raise RunError(f"{arm}, seed {seed} failed: {found.error}. The traceback is in {folder / 'worker.log'}; "
-                       "finished runs are kept.")
-    keep(found, seconds)
-    progress.finished[arm, seed] = found
+    def collect(self, seconds: float) -> None:
+        """Wait for runs to end, at most for ``seconds``, and look how far the others are."""
+        done, _ = wait(self.hand, timeout=seconds, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._take(future, self.hand.pop(future))
+        for task in self.hand.values():
+            self._glance(task)
 
+    def wind_down(self) -> None:
+        """Ask the runs in hand to stop, and take what ends in a moment."""
+        if not self.hand:
+            return
+        with contextlib.suppress(OSError):  # on a full disk there is no checkpoint to wait for either
+            (self.folder / "progress" / "stop").touch()
+            wait(self.hand, timeout=_PATIENCE)
+        for future in [future for future in self.hand if future.done()]:
+            self._take(future, self.hand.pop(future))
+        self.hand.clear()
 
-def _glance(waiting: dict[Future[Any], Task], folder: Path, progress: Progress) -> None:
-    for task in waiting.values():
+    def _take(self, future: Future[Outcome], task: Task) -> None:
         try:
-            lines = progress_file(folder, *task).read_text(encoding="utf-8").splitlines()
+            outcome = future.result()
+        except self.engine.lost as error:
+            self._lost(task, error)
+            return
+        self._note(*outcome.notes)
+        if isinstance(outcome.found, Failure):
+            self._fail(task, outcome.found)
+        elif outcome.found is not None:
+            self.book.keep(outcome.found, outcome.seconds)
+            self.progress.finished[self._key(task)] = outcome.found
+
+    def _lost(self, task: Task, error: BaseException) -> None:
+        arm, seed = self._key(task)
+        self.losses[task] += 1
+        if self.losses[task] <= _AGAIN:
+            self._note(f"the worker of {arm}, seed {seed}, died; the run is tried again")
+            self.waiting.appendleft(task)
+        else:
+            self._fail(task, Failure(f"its worker died {self.losses[task]} times (out of memory, or killed)", f"{error}\n"))
+
+    def _fail(self, task: Task, failure: Failure) -> None:
+        arm, seed = self._key(task)
+        self.progress.failed[arm, seed] = failure.error
+        self.alike[re.sub(r"\d+", "", failure.error)] += 1
+        self._log(f"{arm}, seed {seed}:\n{failure.trace}")
+        self.book.fail(self.progress.arms[task[0]], seed, failure.error)
+
+    def _glance(self, task: Task) -> None:
+        try:
+            lines = progress_file(self.folder, *task).read_text(encoding="utf-8").splitlines()
             epoch, loss = json.loads(lines[-1])
         except (OSError, IndexError, ValueError):  # not begun, or a line half written: look again in a moment
-            continue
-        key = progress.arms[task[0]].name, task[1]
-        progress.epoch[key], progress.loss[key] = epoch, loss
+            return
+        self.progress.epoch[self._key(task)], self.progress.loss[self._key(task)] = epoch, loss
+
+    def _key(self, task: Task) -> tuple[str, int]:
+        return self.progress.arms[task[0]].name, task[1]
+
+    def _note(self, *notes: str) -> None:
+        for note in notes:
+            if note not in self.progress.notes:
+                self.progress.notes.append(note)
+                self._log(note + "\n")
+
+    def _log(self, text: str) -> None:
+        with contextlib.suppress(OSError), (self.folder / "worker.log").open("a", encoding="utf-8") as log:
+            log.write(text)
 
 
-def _clear(folder: Path) -> None:
-    """Empty the progress folder, and take away the workers' log where nothing was printed."""
+def _complaint(progress: Progress, folder: Path) -> str:
+    named = [f"{arm}, seed {seed} failed: {error}" for (arm, seed), error in progress.failed.items()]
+    more = f"; and {len(named) - 3} more" if len(named) > 3 else ""
+    left = len(progress.arms) * len(progress.seeds) - len(progress.finished) - len(named)
+    rest = f" {left} runs were not begun or not finished, because {_ALIKE} failed alike." if left else ""
+    return (f"{'; '.join(named[:3])}{more}.{rest} {len(progress.finished)} runs are finished and kept. Tracebacks are in "
+            f"{folder / 'worker.log'}; once the cause is mended, run the same command to go on.")
+
+
+def clear(folder: Path) -> None:
+    """Empty the progress folder, and take away what is of no use: half-written checkpoints, and an empty log."""
     place = folder / "progress"
     place.mkdir(exist_ok=True)
-    for file in place.iterdir():
+    for file in (*place.iterdir(), *(folder / "checkpoints").glob(".*.part")):
         file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is none, or checkpoints are left in it
+        (folder / "checkpoints").rmdir()
     log = folder / "worker.log"
     if log.exists() and log.stat().st_size == 0:
         log.unlink()

@@ -70,6 +70,40 @@ def paired_t(differences: Sequence[float], confidence: float = 0.95) -> PairedT:
     return PairedT(mean, sd, mean - half, mean + half, float(2 * student.sf(abs(mean) / error)))
 
 
+def welch(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> PairedT:
+    """Estimate the difference of the means of two independent samples, without taking their variances for equal.
+
+    The estimate is the mean of ``first`` minus that of ``second``, its interval Welch's, its p the two-sided test's.
+
+    Args:
+        first: finite numbers, at least one.
+        second: finite numbers, at least one.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate; only its mean where a sample has one value or neither varies. ``sd`` is None.
+
+    Raises:
+        InputError: a sample is empty or holds a value that is not finite.
+
+    Example:
+        >>> found = welch([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
+        >>> found.mean, round(found.low, 2), round(found.high, 2), round(found.p, 3)
+        (1.0, -1.27, 3.27, 0.288)
+
+    References:
+        Welch, "The generalization of Student's problem when several different population variances are involved",
+        Biometrika, 1947.
+    """
+    one, two = _checked(first), _checked(second)
+    (mean_one, sd_one), (mean_two, sd_two) = _mean_sd(one), _mean_sd(two)
+    if sd_one is None or sd_two is None or sd_one == sd_two == 0:
+        return PairedT(mean_one - mean_two, None, None, None, None)
+    found = _stats().ttest_ind(one, two, equal_var=False)
+    interval = found.confidence_interval(confidence)
+    return PairedT(mean_one - mean_two, None, float(interval.low), float(interval.high), float(found.pvalue))
+
+
 def sign_flip(differences: Sequence[float]) -> float | None:
     """Test a mean difference by flipping signs: the two-sided p, or None under 6 differences.
 

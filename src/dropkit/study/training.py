@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.study import instruments
+from dropkit.study.checkpoint import Keeper
+from dropkit.study.custom import fit_of, own_run
 from dropkit.study.data import Partition
+from dropkit.study.ensemble import begin
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm, Run, finite
 from dropkit.study.scores import brier, ece, nll, reliability
-from dropkit.study.session import HISTORY, Session
+from dropkit.study.session import HISTORY, Course, Session
 
 Report = Callable[[int, float], None]  # epoch (from 1), training loss
 _CHUNK = 4096  # examples a forward pass in evaluation: bounds memory, changes no number that is compared
@@ -28,7 +31,7 @@ class _Score:
     outputs: Tensor  # in the targets' own unit
 
 
-def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None) -> Run:
+def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None, keeper: Keeper | None = None) -> Run:
     """Train and score one run.
 
     Args:
@@ -36,29 +39,43 @@ def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None) ->
         arm: rates and recipe.
         seed: any whole number of at least 0.
         report: called after each epoch with its number and mean training loss.
+        keeper: where the run goes on from its last checkpoint, and leaves others.
 
     Returns:
         The run; ``status`` is ``"diverged"`` if a loss or score was not finite.
     """
-    session = Session(ready, arm, seed)
-    while session.epoch < ready.experiment.epochs:
-        loss, metric = session.run_epoch()
-        note(session, loss, metric)
-        if report is not None:
-            report(session.epoch, loss)
+    if ready.experiment.train is not None:
+        return own_run(ready, arm, seed)
+    session = begin(ready, arm, seed) if keeper is None else keeper.begin(ready, arm, seed)
+    fit = fit_of(session.model)
+    if fit is not None and isinstance(session, Session):
+        fit(session, lambda loss, metric: _tell(session, loss, metric, report))
+    while fit is None and not session.over:
+        loss, metric = session.run_epoch(keeper)
+        _tell(session, loss, metric, report)
         if not math.isfinite(loss):
             break
-    return record(ready, session.model, session.part, arm, seed, session.history, session.instruments)
+        if keeper is not None:
+            keeper(session)
+    best = session.settle()
+    return record(ready, session.model, session.part, arm, seed, session.history, session.instruments, best)
 
 
-def note(session: Session, loss: float, metric: float) -> None:
+def _tell(session: Course, loss: float, metric: float, report: Report | None) -> None:
+    note(session, loss, metric)
+    if report is not None:
+        report(session.epoch, loss)
+
+
+def note(session: Course, loss: float, metric: float) -> None:
     """Write an epoch's scores, and what the instruments show where it is one of theirs, into the session."""
     ready, model, part = session.ready, session.model, session.part
     known = _score(ready, model, part, part.x_train, part.y_train)
     held_out = _score(ready, model, part, part.x_val, part.y_val)
     for name, value in zip(HISTORY, (loss, metric, known.loss, known.metric, held_out.loss, held_out.metric), strict=True):
         session.history[name].append(finite(value))
-    if session.epoch in instruments.epochs_to_measure(ready.experiment.epochs):
+    session.consider(held_out.loss)
+    if ready.instrumented and session.epoch in instruments.epochs_to_measure(session.epochs):
         instruments.append(session.instruments, session.epoch,
                            instruments.measure(ready, model, part, session.seed, session.step))
 
@@ -76,10 +93,10 @@ def _metric(ready: Prepared, outputs: Tensor, y: Tensor, part: Partition) -> flo
 
 
 def record(ready: Prepared, model: nn.Module, part: Partition, arm: Arm, seed: int,
-           history: dict[str, list[float | None]], measured: dict[str, Any]) -> Run:
-    """Score a trained model on the test data and return the run."""
+           history: dict[str, list[float | None]], measured: dict[str, Any], epoch: int | None = None) -> Run:
+    """Score a trained model on the test data and return the run; its weights are of ``epoch``, by default the last."""
     test = _score(ready, model, part, part.x_test, part.y_test)
-    last = {name: values[-1] for name, values in history.items()}
+    last = {name: values[(epoch or len(values)) - 1] for name, values in history.items()}
     whole = all(value is not None for value in last.values()) and math.isfinite(test.loss + test.metric)
     metric = test.metric if whole else _constant(ready, part)
     sign = 1.0 if ready.higher_is_better else -1.0
@@ -89,7 +106,8 @@ def record(ready: Prepared, model: nn.Module, part: Partition, arm: Arm, seed: i
         arm=arm.name, seed=seed, status="finished" if whole else "diverged",
         **last, test_loss=finite(test.loss), test_metric=metric,
         gap=sign * (known - metric) if whole and known is not None else None,
-        nll=finite(_nll(ready, model, part, test)), history=history, instruments=measured, reliability=bins,
+        nll=finite(_nll(ready, model, part, test)), history=history,
+        instruments=instruments.conclude(measured, history), reliability=bins,
         brier=None if bins is None else finite(brier(test.outputs, part.y_test)),
         ece=None if bins is None else ece(bins))
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from dropkit.core.errors import InputError
-from dropkit.study.contrasts import FIRM_SEEDS, LEVEL, LIMIT
+from dropkit.study.asides import site_words, sweep_words
+from dropkit.study.contrasts import FIRM_SEEDS, LEVEL, LIMIT, reference_of
 from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, NO_DIFFERENCE, SAME, Arm, Contrast, Summary, Verdict
+from dropkit.study.subjects import against, arm_words, asks_dropout, subject
 from dropkit.study.wording import amount, count, margin_words, number
 
 _TEXT = {HELPS: ("help", "helps"), HURTS: ("hurt", "hurts"), SAME: ("make no difference", "makes no difference"),
@@ -17,8 +19,10 @@ _TEXT = {HELPS: ("help", "helps"), HURTS: ("hurt", "hurts"), SAME: ("make no dif
 def judge(summary: Summary, arms: Sequence[Arm], contrasts: Sequence[Contrast]) -> Verdict:
     """Answer the study's question in words.
 
-    The intended arm, which is the last one, is the one judged, unless arms help: then the one of them with the largest
-    mean difference. Where that is not the intended arm, the sentence says so.
+    Judged are the arms that are compared with the study's reference: the intended one, or the last where none is called so,
+    unless arms help: then the one of them with the largest mean difference. Where that is not the intended arm, the sentence
+    says so. Of arms that leave out sites another sentence says which sites earn their keep, and of several rates the next step
+    names the best with its noise.
 
     Args:
         summary: the metric, its direction and unit, and the margin.
@@ -37,26 +41,32 @@ def judge(summary: Summary, arms: Sequence[Arm], contrasts: Sequence[Contrast]) 
         raise InputError("a verdict needs contrasts between the arms given", got=[found.arm for found in contrasts],
                          fix=f"Compare at least two of the arms {', '.join(by_name) or '(none given)'}")
     order = [arm.name for arm in arms]
-    intended = max(contrasts, key=lambda found: order.index(found.arm))
-    helpers = [found for found in contrasts if found.kind == HELPS]
+    main = [found for found in contrasts if found.reference == reference_of(arms)] or list(contrasts)
+    intended = max(main, key=lambda found: (found.arm == "intended", order.index(found.arm)))
+    helpers = [found for found in main if found.kind == HELPS]
     chosen = max(helpers, key=lambda found: (found.mean, order.index(found.arm)), default=intended)
     better = chosen.kind not in (HURTS, SAME) and chosen.leaning == HELPS
     setting = by_name[chosen.arm if better else chosen.reference]
     return Verdict(
         kind=chosen.kind, arm=setting.name, setting=_setting(setting),
-        sentence=_sentence(summary, by_name, chosen, intended, helpers),
-        next_step=_next_step(summary, by_name, chosen, intended))
+        sentence=_joined(_sentence(summary, by_name, chosen, intended, helpers), site_words(summary, by_name, contrasts)),
+        next_step=_joined(_next_step(summary, by_name, chosen, intended), sweep_words(summary, by_name, main)),
+        judged=chosen.arm)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _sentence(summary: Summary, arms: Mapping[str, Arm], chosen: Contrast, intended: Contrast,
               helpers: Sequence[Contrast]) -> str:
-    subject, effect = _subject(arms, chosen), _effect(summary, arms, chosen)
+    about, effect = subject(arms, chosen), _effect(summary, arms, chosen)
     n, after = len(chosen.seeds), _others(summary, chosen, intended, helpers)
     if chosen.kind == HELPS:
         only = ", but not at the intended rates" if intended.kind != HELPS and intended.arm == "intended" else ""
-        return f"{subject} helps{only}: {effect} {_evidence(summary, chosen)}{after}."
+        return f"{about} helps{only}: {effect} {_evidence(summary, chosen)}{after}."
     if chosen.kind == HURTS:
-        return f"{subject} hurts: {effect} {_evidence(summary, chosen)}."
+        return f"{about} hurts: {effect} {_evidence(summary, chosen)}."
     if chosen.kind == SAME:
         small = "; it is consistent, but too small to matter" if (chosen.p_holm or 0) < LEVEL and chosen.mean else ""
         return (f"No meaningful difference: {effect} {_evidence(summary, chosen)}, "
@@ -71,16 +81,16 @@ def _sentence(summary: Summary, arms: Mapping[str, Arm], chosen: Contrast, inten
 def _others(summary: Summary, chosen: Contrast, intended: Contrast, helpers: Sequence[Contrast]) -> str:
     """Say what a reader of the chosen arm should know of the others: the intended one, and close seconds."""
     close = [found for found in helpers if found is not chosen and chosen.mean - found.mean < summary.margin]
-    said = [f"{_arm_words(found.arm)} {_verb(found.arm, HELPS)} nearly as much ({amount(summary, found.mean)})"
+    said = [f"{arm_words(found.arm)} {_verb(found.arm, HELPS)} nearly as much ({amount(summary, found.mean)})"
             for found in close]
     if intended is not chosen and intended not in close:
         less = f" less ({amount(summary, intended.mean)})" if intended.kind == HELPS else ""
-        said.append(f"{_arm_words(intended.arm)} {_verb(intended.arm, intended.kind)}{less}")
+        said.append(f"{arm_words(intended.arm)} {_verb(intended.arm, intended.kind)}{less}")
     return "".join(f"; {words}" for words in said)
 
 
 def _next_step(summary: Summary, arms: Mapping[str, Arm], chosen: Contrast, intended: Contrast) -> str:
-    plain = _asks_dropout(arms, chosen)
+    plain = asks_dropout(arms, chosen)
     stay = "Train without dropout" if plain else f"Stay with arm {chosen.reference!r}"
     better = "If a choice is due now, the setting shown has the better mean."
     if chosen.kind == HELPS:
@@ -103,27 +113,17 @@ def _use(arms: Mapping[str, Arm], chosen: Contrast, intended: Contrast) -> str:
         return (f"Use the setting shown instead of {than}. Confirm it with fresh seeds: "
                 "the best of several arms looks better than it is.")
     rates = {name: sum(site.p for site in arm.sites) / max(len(arm.sites), 1) for name, arm in arms.items()}
-    most = rates[chosen.arm] > 0 and rates[chosen.arm] == max(rates.values())
+    plain = asks_dropout(arms, chosen)
+    most = plain and rates[chosen.arm] == max(rates.values())
     return "Keep the setting shown." + (" No higher rates were tried; a study of them may find more." if most else "")
 
 
-def _asks_dropout(arms: Mapping[str, Arm], found: Contrast) -> bool:
-    """Tell whether the contrast is dropout against none, and not two ways of using it or some other remedy."""
-    reference, arm = arms[found.reference], arms[found.arm]
-    return all(site.p == 0 for site in reference.sites) and any(site.p > 0 for site in arm.sites)
-
-
-def _subject(arms: Mapping[str, Arm], found: Contrast) -> str:
-    return "Dropout" if _asks_dropout(arms, found) else f"Arm {found.arm!r}"
-
-
 def _effect(summary: Summary, arms: Mapping[str, Arm], found: Contrast) -> str:
-    against = "without" if _asks_dropout(arms, found) else f"with {_arm_words(found.reference)}"
-    start = f"with {_arm_words(found.arm)}, test {summary.metric} is"
+    start = f"with {arm_words(found.arm)}, test {summary.metric} is"
     if found.leaning == NO_DIFFERENCE:
-        return f"{start} the same as {against}"
+        return f"{start} the same as {against(arms, found)}"
     word = "higher" if (found.mean > 0) == summary.higher_is_better else "lower"
-    return f"{start} {amount(summary, found.mean)} {word} than {against}"
+    return f"{start} {amount(summary, found.mean)} {word} than {against(arms, found)}"
 
 
 def _evidence(summary: Summary, found: Contrast) -> str:
@@ -159,11 +159,8 @@ def _setting(arm: Arm) -> str:
         shared = len(set(rates.values())) == 1
         code.append(f"dk.set_rate(model, {next(iter(rates.values()))!r})" if shared else
                     f"dk.set_rate(model, {{{pairs}}})")
-    return "; ".join(code) or f"# arm {arm.name!r} sets no dropout rate"
-
-
-def _arm_words(name: str) -> str:
-    return f"the {name} rates" if name in ("intended", "reduced") else f"arm {name!r}"
+    words = arm.recipe.words()
+    return ("; ".join(code) or f"# arm {arm.name!r} sets no dropout rate") + (f"  # with {words}" if words else "")
 
 
 def _verb(name: str, kind: str) -> str:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.streams import is_keyed, keyed
+from dropkit.surgery.modules import modules_of
 
 _CONTAINERS = (dict, OrderedDict, list, set)
 
@@ -107,7 +108,7 @@ def unmoved(model: nn.Module) -> Iterator[None]:
         >>> torch.equal(state, torch.get_rng_state())
         True
     """
-    own = [x for module in model.modules() for x in (*module._parameters.values(), *module._buffers.values()) if x is not None]
+    own = [x for module in modules_of(model) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None]
     _refuse_lazy(own)
     with ExitStack() as undo:
         undo.enter_context(_random_states(own))

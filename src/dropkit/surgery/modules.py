@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from torch import nn
@@ -36,6 +37,27 @@ def walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if not isinstance(model, nn.Module):
         raise InputError("a model is a torch.nn.Module", got=model, fix="Pass the module, not its class or output")
     return iter(_walked(model))
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Every module once, wrappers and all: what ``model.modules()`` yields, without generators inside generators.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> modules_of(nn.Sequential(nn.ReLU()))[1:]
+        [ReLU()]
+    """
+    found: dict[nn.Module, None] = {}
+    ahead = [model]
+    while ahead:
+        module = ahead.pop()
+        if module not in found:
+            found[module] = None
+            if module._modules:
+                ahead += [child for child in reversed(module._modules.values()) if child is not None]
+    return list(found)
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -84,7 +106,7 @@ def kind_of(module: nn.Module) -> str | None:
     """
     if isinstance(module, nn.RNNBase) and module.num_layers < 2:
         return None
-    return next((_KINDS[base] for base in type(module).__mro__ if base in _KINDS), None)
+    return _kind_of_type(type(module))
 
 
 def rate_attribute(module: nn.Module) -> str | None:
@@ -102,15 +124,22 @@ def rate_attribute(module: nn.Module) -> str | None:
     return next((_RATES[base] for base in type(module).__mro__ if base in _RATES), "p")
 
 
+@functools.lru_cache(maxsize=1024)
+def _kind_of_type(kind: type[nn.Module]) -> str | None:
+    return next((_KINDS[base] for base in kind.__mro__ if base in _KINDS), None)
+
+
 def _walked(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every module and its path, parents first; a list, because generators inside generators cost a model of depth its time."""
     found: dict[nn.Module, str] = {}
     ahead = [("", model)]
     while ahead:
         path, module = ahead.pop()
-        module = unwrap(module)
+        if module._modules:
+            module = unwrap(module)
         if module not in found:
             found[module] = path
-            ahead += [(f"{path}.{name}" if path else name, child)
-                      for name, child in reversed(module._modules.items()) if child is not None]
+            if module._modules:
+                start = f"{path}." if path else ""
+                ahead += [(start + name, child) for name, child in reversed(module._modules.items()) if child is not None]
     return [(path, module) for module, path in found.items()]

@@ -14,7 +14,7 @@ from torch import nn
 from dropkit.core.intercept import THREAD
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.mode import DropMode
-from dropkit.surgery.modules import is_compiled, kind_of, walk
+from dropkit.surgery.modules import is_compiled, kind_of, modules_of, walk
 
 
 class Frame:
@@ -218,7 +218,7 @@ def is_watched(model: nn.Module) -> bool:
         ...     is_watched(watch.model)
         True
     """
-    return any(isinstance(vars(module).get("forward"), _Watched) for module in model.modules())
+    return any(isinstance(vars(module).get("forward"), _Watched) for module in modules_of(model))
 
 
 def _set(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:

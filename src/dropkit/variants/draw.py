@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.masks import INVERTED
-from dropkit.core.rates import check_rate
+from dropkit.core.rates import check_rate, is_symbolic
 from dropkit.core.streams import rows_of, shard_of, site_key, skip_site
 from dropkit.kernels.dispatch import apply_mask, apply_noise, keep_mask, noise
 
@@ -40,7 +40,7 @@ def acting_rate(p: float | Tensor, training: bool, generator: torch.Generator | 
         >>> acting_rate(0.0, training=True) is acting_rate(0.5, training=False) is None
         True
     """
-    if isinstance(p, Tensor) and torch.compiler.is_compiling():
+    if is_symbolic(p):
         return p if training else None
     rate = check_rate(p, below_one=below_one)
     if training and (rate > 0.0 or torch.compiler.is_compiling()):

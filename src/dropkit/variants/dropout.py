@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.masks import INVERTED, check_data, check_dims, check_scaling, compute_dtypes, mask_shape
-from dropkit.core.rates import check_rate
+from dropkit.core.rates import check_rate, is_symbolic
 from dropkit.core.streams import is_free, rows_of, shard_of, site_key, skip_site
 from dropkit.kernels.dispatch import add_masked, apply_mask, apply_mask_inplace, can_draw, draw_and_apply
 from dropkit.variants.site import DropoutSite
@@ -74,7 +74,7 @@ def dropout(x: Tensor, p: float | Tensor = 0.5, training: bool = True, inplace: 
         if generator is None and not share_dims:
             return draw_and_apply(x, p)
         return draw_and_apply(x, p, generator, mask_shape(x.shape, share_dims))
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_symbolic(p):
         return _traced(x, p, training, inplace, share_dims, check_scaling(scaling), generator, stream)
     rate, inverted = check_rate(p), check_scaling(scaling)
     if not training:
@@ -175,7 +175,7 @@ class Dropout(DropoutSite):
 
 def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Iterable[int], inverted: int,
             generator: torch.Generator | None, stream: str | None) -> Tensor:
-    """Drop while a compiler traces: the rate stays a tensor, so that changing it recompiles nothing, not even to 0."""
+    """Drop while a compiler traces, or ``torch.vmap`` batches rates: the rate stays a tensor, so that changing it recompiles nothing, not even to 0."""
     if not training and inverted:
         return x
     rate = p if isinstance(p, Tensor) else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")

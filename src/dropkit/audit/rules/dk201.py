@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import PATHS, each, graph, label, sinks
+from dropkit.audit.graph import PATHS, graph, label, sinks
 from dropkit.audit.observation import Observation
 from dropkit.audit.rule import Rule
 
@@ -14,7 +14,7 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    for site in each(known.sites()):
+    for site in known.sites():
         norm = next((op for op in sinks(site.op) if op.name == "batch_norm"), None)
         if norm is None or (known.bypassed(site.op) and site.kind in PATHS):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import CHANNELS, ELEMENTWISE, PATHS, PLAIN, each, graph, label, source
+from dropkit.audit.graph import CHANNELS, ELEMENTWISE, NORMS, PATHS, PLAIN, VIEWS, Graph, graph, label, source
 from dropkit.audit.observation import Observation, Op, SiteCall
 from dropkit.audit.rule import Rule
 
@@ -14,17 +14,37 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    for site in each(known.sites(ELEMENTWISE | CHANNELS | PATHS)):
-        total = source(site.op)
-        if total is None or known.residual(total) is None:
-            continue
-        later = [known.residual(op) for op in known.ops[site.op.index:]]
-        stream = any(pair is not None and _reaches(site, pair[0]) for pair in later)
-        within = site.op.module if site.functional else site.op.module.rpartition(".")[0]
-        if stream or (within and within == total.module):  # else it may be the head of a network without pooling
-            yield RULE.finding(f"{label(site)} (p={site.p:g}) drops the sum of a residual block, not its "
-                               f"branch", site.op.place,
+    for site in known.sites(ELEMENTWISE | CHANNELS | PATHS):
+        told = "the sum of a residual block, not its branch" if _drops_sum(known, site) else (
+            "a copy of the stream that is added to the stream: the branch holds no layer" if _is_branch(known, site) else None)
+        if told is not None:
+            yield RULE.finding(f"{label(site)} (p={site.p:g}) drops {told}", site.op.place,
                                subject=site.name.rpartition(":")[2], evidence={"p": site.p})
+
+
+def _drops_sum(known: Graph, site: SiteCall) -> bool:
+    """Whether a site drops a residual sum, as it is or normalised, that later blocks add to."""
+    total = source(site.op, PLAIN | NORMS)
+    if total is None or known.residual(total) is None:
+        return False
+    later = {op.module for op, stream, _ in known.residuals(site.op) if _reaches(site, stream)}
+    if any(_inside(module, total.module) for module in later):
+        return False  # the sum stands before the blocks, as that of an embedding and a convolution of it
+    within = site.op.module if site.functional else site.op.module.rpartition(".")[0]
+    direct = total is source(site.op)  # else it may be the head of a network that ends with a normalisation
+    return bool(later) or (direct and bool(within) and within == total.module)
+
+
+def _inside(module: str, outer: str) -> bool:
+    return module != outer and (not outer or module.startswith(outer + "."))
+
+
+def _is_branch(known: Graph, site: SiteCall) -> bool:
+    """Whether the branch of a residual block is the stream, dropped, and nothing else."""
+    for _, stream, branch in known.residuals(site.op):
+        if branch is site.op or (branch.name in VIEWS and source(branch, VIEWS) is site.op):
+            return stream in site.op.parents or source(site.op, VIEWS) is stream
+    return False
 
 
 def _reaches(site: SiteCall, stream: Op) -> bool:

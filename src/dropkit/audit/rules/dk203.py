@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import ELEMENTWISE, LAYERS, PLAIN, SOFTMAX, VIEWS, each, ends, graph, label, source
+from dropkit.audit.graph import CHANNELS, ELEMENTWISE, graph, label
+from dropkit.audit.graph_output import Predictions
 from dropkit.audit.observation import Observation
 from dropkit.audit.rule import Rule
 
@@ -14,15 +15,10 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    outputs = known.outputs() or set()
-    widths = {op.shape[-1] for op in known.ops if op.name == "input" and op.shape}
-    for site in each(known.sites(ELEMENTWISE)):
-        layer = source(site.op, VIEWS)
-        if layer is None or not layer.parameters or layer.name not in LAYERS:
-            continue
-        if site.op.shape and site.op.shape[-1] in widths:
-            continue  # a block that keeps its input's width is part of something larger
-        if any(op in outputs for op in ends(site.op, PLAIN | SOFTMAX)) and not known.bypassed(site.op):
+    predictions = Predictions(seen, known)
+    for site in known.sites(ELEMENTWISE | CHANNELS):
+        layer = predictions.dropped_by(site)
+        if layer is not None:
             yield RULE.finding(f"{label(site)} (p={site.p:g}) drops the model's output, the result of "
                                f"{layer.module or layer.name}",
                                site.op.place, subject=site.name.rpartition(":")[2], evidence={"p": site.p})

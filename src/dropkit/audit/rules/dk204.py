@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import CONVOLUTIONS, ELEMENTWISE, NORMS, PLAIN, POOLS, each, graph, label, sinks, source
+from dropkit.audit.graph import CONVOLUTIONS, ELEMENTWISE, NORMS, PLAIN, POOLS, graph, label, sinks, source
 from dropkit.audit.observation import Observation
 from dropkit.audit.rule import Rule
 
@@ -14,7 +14,7 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    for site in each(known.sites(ELEMENTWISE)):
+    for site in known.sites(ELEMENTWISE):
         layer = source(site.op, PLAIN | NORMS | POOLS)
         if layer is None or layer.name not in CONVOLUTIONS or len(site.op.shape) != 4 or min(site.op.shape[2:]) < 2:
             continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import CHANNELS, ELEMENTWISE, PATHS, each, graph, label, source
-from dropkit.audit.observation import Observation
+from dropkit.audit.graph import CHANNELS, ELEMENTWISE, JOINS, PATHS, PLAIN, graph, label
+from dropkit.audit.observation import Observation, Op, SiteCall
 from dropkit.audit.rule import Rule
 
 
@@ -14,14 +14,25 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    for site in each(known.sites(ELEMENTWISE | CHANNELS | PATHS)):
-        before = source(site.op)
-        first = None if before is None else before.site
-        if first is not None and first.kind == site.kind and first.active and first.p > 0:
+    for site in known.sites(ELEMENTWISE | CHANNELS | PATHS):
+        earlier = [_dropper(op) for op in site.op.parents]
+        first = earlier[0] if len(earlier) == 1 else None
+        if first is not None and first.kind == site.kind:
             both = 1 - (1 - site.p) * (1 - first.p)
             yield RULE.finding(f"{label(site)} (p={site.p:g}) drops what {label(first)} (p={first.p:g}) has dropped: "
                                f"together {both:.3g}",
                                site.op.place, subject=site.name.rpartition(":")[2], evidence={"p": both})
+
+
+def _dropper(op: Op) -> SiteCall | None:
+    """The site that has dropped all of a result; of the parts of one that is joined, that with the lowest rate."""
+    if op.site is not None:
+        return op.site if op.site.active and op.site.p > 0 else None
+    if op.name not in PLAIN | JOINS or not op.parents or (op.name in PLAIN and len(op.parents) > 1):
+        return None
+    parts = [_dropper(parent) for parent in op.parents]
+    found = [site for site in parts if site is not None]
+    return min(found, key=lambda site: site.p) if len(found) == len(parts) else None
 
 
 _BAD = """import torch

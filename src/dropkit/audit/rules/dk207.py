@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from dropkit.audit.finding import Finding
-from dropkit.audit.graph import LAYERS, each, ends, graph, label, sinks
-from dropkit.audit.observation import Observation
+from dropkit.audit.finding import Finding, Place
+from dropkit.audit.graph import LAYERS, Graph, ends, graph, label, sinks
+from dropkit.audit.observation import Observation, Op, SiteCall
 from dropkit.audit.rule import Rule
 
 
 def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
-    if known is None:
+    outputs = None if known is None else known.outputs()
+    if known is None or not outputs:
         return
-    outputs = known.outputs()
-    if not outputs:
-        return
+    for site in _in_vain(known, outputs):
+        yield RULE.finding(f"The result of {label(site)} (p={site.p:g}) is not used", site.op.place,
+                           subject=site.name.rpartition(":")[2], evidence={"p": site.p})
     reached = seen.gradients or set()
-    for site in each(known.sites()):
-        last = list(ends(site.op))
-        if last and not list(sinks(site.op)) and not any(op in outputs for op in last):
-            yield RULE.finding(f"The result of {label(site)} (p={site.p:g}) is not used", site.op.place,
-                               subject=site.name.rpartition(":")[2], evidence={"p": site.p})
     for op in known.ops if reached else ():
-        if op.parameters and op.name in LAYERS and not set(op.parameters) & reached:
-            last = list(ends(op))
-            if last and not list(sinks(op)) and not any(end in outputs for end in last):
-                yield RULE.finding(f"The result of {op.module or op.name} is not used: its parameters get no "
-                                   f"gradient", op.place,
-                                   subject=op.name, severity="warning")
+        if op.parameters and op.name in LAYERS and not set(op.parameters) & reached and _unused(op, outputs):
+            yield RULE.finding(f"The result of {op.module or op.name} is not used: its parameters get no "
+                               f"gradient", op.place,
+                               subject=op.name, severity="warning")
+
+
+def _in_vain(known: Graph, outputs: set[Op]) -> Iterator[SiteCall]:
+    """A call of each line on which a site never does anything: what the last step of a loop leaves over is no mistake."""
+    calls: dict[tuple[str, Place], list[SiteCall]] = {}
+    for site in known.sites():
+        calls.setdefault((site.name.partition("#")[0], site.op.place), []).append(site)
+    yield from (line[0] for line in calls.values() if all(_unused(site.op, outputs) for site in line))
+
+
+def _unused(op: Op, outputs: set[Op]) -> bool:
+    """Whether a result goes nowhere, but for views and activations of it."""
+    last = list(ends(op))
+    return bool(last) and not list(sinks(op)) and not any(end in outputs for end in last)
 
 
 _BAD = """import torch

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import CHANNELS, CONVOLUTIONS, ELEMENTWISE, SOFTMAX, each, graph, label, source
-from dropkit.audit.observation import Observation
+from dropkit.audit.graph import CHANNELS, CONVOLUTIONS, ELEMENTWISE, LAYERS, SOFTMAX, graph, label, source
+from dropkit.audit.graph_output import Predictions
+from dropkit.audit.observation import Observation, Op, SiteCall
 from dropkit.audit.rule import Rule
 
 
@@ -15,19 +16,40 @@ def _check(seen: Observation) -> Iterable[Finding]:
     known = graph(seen)
     if known is None:
         return
-    for site in each(known.sites(ELEMENTWISE | CHANNELS)):
-        layer = source(site.op)
-        if site.p >= 1 or layer is None or layer.name in SOFTMAX or len(site.op.shape) < 2:
+    predictions = Predictions(seen, known)
+    for site in known.sites(ELEMENTWISE | CHANNELS):
+        before = source(site.op)
+        if site.p >= 1 or before is None or before.name in SOFTMAX or len(site.op.shape) < 2:
             continue  # weights of attention are as many as the sequence is long
-        channels = site.kind in CHANNELS or layer.name in CONVOLUTIONS
-        shape = site.op.shape
-        n = (shape[1] if site.kind in CHANNELS else math.prod(shape[1:])) if channels else shape[-1]
+        n = _units(site)
         none, few = site.p ** n, site.p ** n + n * site.p ** (n - 1) * (1 - site.p)
-        if few >= 0.01:
+        if few >= 0.01 and predictions.dropped_by(site) is None:  # else its width is not what is wrong: DK203
             yield RULE.finding(f"{label(site)} (p={site.p:g}) on {n} units drops all of them with probability {none:.2g} "
                                f"and all but one "
                                f"or more with {few:.2g}", site.op.place, subject=site.name.rpartition(":")[2],
                                evidence={"p": site.p, "units": n, "all": none, "all_but_one": few})
+
+
+def _units(site: SiteCall) -> int:
+    """How many values of an example, or of a token, are dropped each for itself."""
+    shape = site.op.shape
+    if site.kind in CHANNELS:
+        return shape[1]
+    return math.prod(shape[1:]) if _is_map(site.op) else shape[-1]
+
+
+def _is_map(op: Op) -> bool:
+    """Whether a result is a map of features whose last dimension is a place: the nearest layers above it are convolutions."""
+    found: set[str] = set()
+    above, told = list(op.parents), set(op.parents)
+    while above:
+        now = above.pop()
+        if now.name in LAYERS:
+            found.add(now.name)
+        else:
+            above += set(now.parents) - told
+            told |= set(now.parents)
+    return bool(found) and found <= CONVOLUTIONS
 
 
 _BAD = """import torch

@@ -8,6 +8,7 @@ from typing import Any
 import libcst as cst
 
 TRAIN, EVAL, UNKNOWN = frozenset({"train"}), frozenset({"eval"}), frozenset({"?"})
+AS_TRAINED = frozenset({"as trained"})  # in the mode, whichever it is, in which it took its last gradient step
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Facts:
     """What is known of a model.
 
     Args:
-        mode: in which modes it may be: a subset of ``{"train", "eval", "?"}``.
+        mode: in which modes it may be: a subset of ``{"train", "eval", "as trained", "?"}``.
         trained: whether it has been trained, or has been given trained weights, since it was last switched by hand.
         prepared: whether quantisation observers watch it.
         switched: the call of ``eval()`` that put it into its mode, with whether that call is in a loop.
@@ -85,8 +86,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Context:
-    """What surrounds a statement: gradients off, an evaluation loop, a loop at all."""
+    """What surrounds a statement: gradients off, an evaluation loop, a loop at all, the words of what loops run over."""
 
     no_grad: bool = False
     evaluating: bool = False
     loop: bool = False
+    over: frozenset[str] = frozenset()

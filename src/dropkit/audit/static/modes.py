@@ -9,16 +9,20 @@ import libcst as cst
 
 from dropkit.audit.finding import Finding
 from dropkit.audit.rules import dk401, dk402
-from dropkit.audit.static.facts import EVAL, TRAIN, UNKNOWN, Cell
-from dropkit.audit.static.source import Source, children, dotted, methods_of, names_in, words
-from dropkit.audit.static.walk import EVALUATION, MEANT, StatementWalker
+from dropkit.audit.static.facts import AS_TRAINED, EVAL, TRAIN, UNKNOWN, Cell
+from dropkit.audit.static.source import Source, children, dotted, methods_of, names_in, nodes, words
+from dropkit.audit.static.walk import EVALUATION, HELD, MEANT, StatementWalker
 
 _SAME = {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "requires_grad_", "share_memory", "compile"}
 _WRAPPERS = {"torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel", "torch.compile", "copy.deepcopy"}
 _HARMLESS = _WRAPPERS | {"print", "len", "str", "repr", "isinstance", "hasattr", "getattr", "id", "type", "torch.save",
                          "wandb.watch"}
 _EXPLAINERS = ("captum.attr", "pytorch_grad_cam", "shap")
-_SALIENCY = {"saliency", "attribution", "attributions", "explain", "explanation", "heatmap", "gradcam"}
+_SALIENCY = {"saliency", "attribution", "attributions", "explain", "explanation", "heatmap", "gradcam", "relevance",
+             "importance", "sensitivity"}
+_CALIBRATION = {"calibrate", "calibration", "calibrating", "calib"}
+_STATISTICS = {"bn", "batchnorm", "norm", "statistics", "stats"}  # of BatchNorm, which are taken in training mode
+_QUANTISES = re.compile(r"quanti[sz]", re.IGNORECASE)
 _MODE_MATTERS = re.compile(r"drop|batch_?norm|transformer|import \*", re.IGNORECASE)
 _GENERATORS = {"g", "gen", "generator"}
 _INNER = {"module", "_orig_mod"}  # what wrappers call the model that they wrap
@@ -35,6 +39,7 @@ class Walker(StatementWalker):
         self.explainers: dict[str, Cell] = {}
         self.leaves: set[str] = set()
         self.explainer: Cell | None = None
+        self.quantises = bool(_QUANTISES.search(source.text))
         self.plain = not _MODE_MATTERS.search(source.text)
 
     def evaluate(self, node: cst.CSTNode) -> Cell | None:
@@ -58,6 +63,13 @@ class Walker(StatementWalker):
             self.explainers[dotted(target)], self.explainer = self.explainer, None
         super().assign(target, cell)
 
+    def assigned(self, target: cst.CSTNode, value: cst.BaseExpression) -> None:
+        """Let a variable name a tensor whose gradient is asked for."""
+        if any(isinstance(found, cst.Call) and _asks_for_gradient(found) for found in nodes(value)):
+            self.leaves.add(dotted(target))
+        elif dotted(target).endswith(".requires_grad") and dotted(value) == "True":
+            self.leaves.add(dotted(target).removesuffix(".requires_grad"))
+
     def _inside(self, node: cst.CSTNode) -> None:
         for child in node.children:
             self.evaluate(child)
@@ -67,7 +79,7 @@ class Walker(StatementWalker):
         base, _, last = name.rpartition(".")
         if last in _INNER and base in names:
             return names[base]
-        if name not in names and name in self.moded and name != "self":
+        if name not in names and name != "self" and (name in self.moded or name in self.unmoded):
             names[name] = Cell(name)
         return names.get(name)
 
@@ -107,7 +119,8 @@ class Walker(StatementWalker):
             key = argument.keyword.value if argument.keyword is not None else name
             if cell is not None and key:
                 names[key] = cell
-        return self.inline(function, names)
+        held = any(names_in(argument.value) & HELD for argument in node.args)
+        return self.inline(function, names, held=held)
 
     def _method(self, node: cst.Call, func: cst.Attribute, base: Cell | None) -> tuple[bool, Cell | None]:
         name = func.attr.value
@@ -191,23 +204,33 @@ class Walker(StatementWalker):
         evaluating = self.context.evaluating or bool(said & EVALUATION and self.context.no_grad)
         if not self.context.no_grad and not evaluating:
             self.pending.append((cell, node))
-        if facts.mode != TRAIN or cell.plain:
+        if facts.mode not in (TRAIN, AS_TRAINED) or cell.plain:
             return
-        if facts.prepared:
-            self._add(dk402.RULE.finding(f"{self._name(node)} is calibrated for quantisation in training mode, so that the "
-                                         "observers see dropped and scaled activations", self.source.place(node),
-                                         f"Call {self._name(node)}.eval() before calibrating", subject=self.frame.name))
-        elif evaluating and facts.trained and not words(self.frame.name) & MEANT and not words(self._name(node)) & _GENERATORS:
-            self._add(self._validated(node))
-        if said and {dotted(argument.value) for argument in node.args} & self.leaves and words(self.frame.name) & _SALIENCY:
-            self._explain(cell, node)
+        if evaluating and facts.trained and not facts.prepared and not words(self.frame.name) & MEANT and not words(
+                self._name(node)) & _GENERATORS:
+            self._add(self._validated(node, facts.mode))
+        if facts.mode == TRAIN:
+            self._calibrated(cell, node)
+            if {dotted(argument.value) for argument in node.args} & self.leaves and words(self.frame.name) & _SALIENCY:
+                self._explain(cell, node)
 
-    def _validated(self, node: cst.Call) -> Finding:
+    def _validated(self, node: cst.Call, mode: frozenset[str]) -> Finding:
         name = self._name(node)
         ending = "; no_grad() leaves dropout and BatchNorm as in training" if self.context.no_grad else ""
         advice = f"Call {name}.eval() before the evaluation and {name}.train() after it"
+        if mode == AS_TRAINED:
+            return dk401.RULE.finding(f"{name} is trained and evaluated in one mode, which is wrong in one of the two",
+                                      self.source.place(node), advice, severity="warning", subject=self.frame.name)
         return dk401.RULE.finding(f"{name} is evaluated in training mode: no eval() since it was trained{ending}",
                                   self.source.place(node), advice, subject=self.frame.name)
+
+    def _calibrated(self, cell: Cell, node: cst.Call) -> None:
+        around = words(self.frame.name) | self.context.over
+        if self.state[cell].prepared or (self.quantises and around & _CALIBRATION and not around & _STATISTICS
+                                         and self.context.no_grad):
+            self._add(dk402.RULE.finding(f"{self._name(node)} is calibrated for quantisation in training mode, so that the "
+                                         "observers see dropped and scaled activations", self.source.place(node),
+                                         f"Call {self._name(node)}.eval() before calibrating", subject=self.frame.name))
 
     def _explain(self, cell: Cell, node: cst.Call) -> None:
         if self.state[cell].mode == TRAIN and not cell.plain:
@@ -225,7 +248,8 @@ class Walker(StatementWalker):
                     f"{self._name(node)} is trained in evaluation mode from the second pass of the loop on: no train() follows "
                     f"this eval() before the step in line {self.source.line(node)}", self.source.place(facts.switched),
                     f"Call {self._name(node)}.train() at the start of each epoch", subject=self.frame.name))
-            self.state.change(cell, trained=True)
+            as_trained = facts.mode == UNKNOWN and cell.name in self.unmoded
+            self.state.change(cell, trained=True, **({"mode": AS_TRAINED} if as_trained else {}))
         self.pending.clear()
 
     def _not_called(self, node: cst.Attribute) -> None:
@@ -239,6 +263,13 @@ class Walker(StatementWalker):
 
     def _add(self, finding: Finding) -> None:
         self.found.setdefault((finding.rule, finding.place.line or 0), finding)
+
+
+def _asks_for_gradient(call: cst.Call) -> bool:
+    if isinstance(call.func, cst.Attribute) and call.func.attr.value == "requires_grad_":
+        return True
+    return any(found.keyword is not None and found.keyword.value == "requires_grad" and dotted(found.value) == "True"
+               for found in call.args)
 
 
 def follow(source: Source) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,14 +13,18 @@ from dropkit.audit.finding import Finding
 from dropkit.audit.static.facts import Cell, Context, Frame, State
 from dropkit.audit.static.source import Source, children, dotted, names_in, nodes, words
 
-EVALUATION = {"val", "valid", "validation", "validate", "test", "dev", "eval", "evaluate", "evaluation", "holdout"}
+HELD = {"val", "valid", "validation", "test", "held", "heldout", "holdout"}  # data that is kept from training
+EVALUATION = HELD | {"validate", "dev", "eval", "evaluate", "evaluation"}
 # Sampling with dropout on is meant in these, and so is a generator's noise.
+_MODELS = {"model", "net", "network", "classifier"}
 MEANT = {"mc", "monte", "carlo", "bayes", "bayesian", "uncertainty", "epistemic", "bald", "stochastic"}
 _STATEMENTS = 50_000  # loops are read twice and functions where they are called: a file that is deeper than this is left
+_SWITCHES = {"eval", "evaluation", "evaluating", "mode", "training"}
+_NUMBERS = ("item", "tolist", "numpy", "argmax")
 _NO_GRAD = ("no_grad", "inference_mode")
 
 
-class StatementWalker:
+class StatementWalker(ABC):
     """Reads statements in the order in which they run; what a call means is decided in `Walker`."""
 
     def __init__(self, source: Source) -> None:
@@ -33,10 +38,11 @@ class StatementWalker:
         self.moded = {dotted(node.value) for node in source.every
                       if isinstance(node, cst.Attribute) and node.attr.value in ("train", "eval")} - {""}
         self.moded = {name for name in self.moded if "." not in name or name.partition(".")[0] not in source.imports}
+        self.unmoded = _unmoded(source) - self.moded
 
+    @abstractmethod
     def evaluate(self, node: cst.CSTNode) -> Cell | None:
         """Read an expression; return the model that it names."""
-        raise NotImplementedError
 
     def block(self, statements: Iterable[cst.CSTNode]) -> bool:
         """Read statements; return whether the block is left in its midst."""
@@ -52,12 +58,12 @@ class StatementWalker:
                 return self._branches(node)
             case cst.For():
                 self.evaluate(node.iter)
-                self._loop(node, bool(names_in(node.iter) & EVALUATION))
+                self._loop(node, names_in(node.iter))
                 if dotted(node.target) in self.moded:  # a loop over models: which ones cannot be seen
                     self.state.forget()
             case cst.While():
                 self.evaluate(node.test)
-                self._loop(node, False)
+                self._loop(node, set())
             case cst.With():
                 return self._with(node)
             case cst.Try() | cst.TryStar():
@@ -93,6 +99,10 @@ class StatementWalker:
         elif name in names or name in self.moded:
             names[name] = Cell(name)
 
+    @abstractmethod
+    def assigned(self, target: cst.CSTNode, value: cst.BaseExpression) -> None:
+        """Note what a variable's value was made of."""
+
     def within(self, context: Context, statements: Iterable[cst.CSTNode]) -> bool:
         """Read statements in another context."""
         before, self.context = self.context, context
@@ -102,10 +112,14 @@ class StatementWalker:
             self.context = before
 
     def inline(self, function: cst.FunctionDef, names: dict[str, Cell], own: dict[str, Cell] | None = None,
-               owner: cst.ClassDef | None = None) -> Cell | None:
-        """Read a function's body with its arguments bound; return the model that it returns."""
+               owner: cst.ClassDef | None = None, *, held: bool = False) -> Cell | None:
+        """Read a function's body with its arguments bound; return the model that it returns.
+
+        Data that is held out, among the arguments of a function that takes measures of it, says that it evaluates.
+        """
         frame, name = self.frame, function.name.value
-        evaluating = is_evaluation(name) and not trains(function)
+        evaluating = (is_evaluation(name) or (held and measures(function))) and not trains(function)
+        evaluating = evaluating and not _switches(function)
         self.frame = Frame(name, dict(names), frame.own if own is None else own, dict(frame.functions), owner or frame.owner,
                            frame.depth + 1)
         context = replace(self.context, evaluating=evaluating or (self.context.evaluating and not trains(function)),
@@ -128,6 +142,7 @@ class StatementWalker:
         cell = self.evaluate(node.value)
         for target in targets:
             self.assign(target, cell)
+            self.assigned(target, node.value)
 
     def _branches(self, node: cst.If) -> bool:
         self.evaluate(node.test)
@@ -144,9 +159,9 @@ class StatementWalker:
             self.state = after if left_other else self.state.merged(after)
         return left and left_other
 
-    def _loop(self, node: cst.For | cst.While, evaluating: bool) -> None:
-        evaluating = evaluating and not trains(node)
-        context = replace(self.context, loop=True, evaluating=evaluating or (self.context.evaluating and not trains(node)))
+    def _loop(self, node: cst.For | cst.While, over: set[str]) -> None:
+        evaluating = (bool(over & EVALUATION) or self.context.evaluating) and not trains(node)
+        context = replace(self.context, loop=True, evaluating=evaluating, over=self.context.over.union(over))
         for _ in range(2):  # what one pass leaves behind is what the next one meets
             self.within(context, children(node.body))
         if node.orelse is not None:
@@ -170,6 +185,32 @@ def is_evaluation(name: str) -> bool:
 def trains(node: cst.CSTNode) -> bool:
     """Whether gradients are computed somewhere in a piece of source."""
     return any(isinstance(found, cst.Attribute) and found.attr.value == "backward" for found in nodes(node))
+
+
+@functools.lru_cache(maxsize=4096)
+def measures(node: cst.FunctionDef) -> bool:
+    """Whether a function turns a model's outputs into numbers that no gradient flows through."""
+    for found in nodes(node):
+        if isinstance(found, cst.Attribute) and found.attr.value in _NUMBERS:
+            return True
+        if (isinstance(found, cst.Decorator) and _is_no_grad(found.decorator)) or (
+                isinstance(found, cst.WithItem) and _is_no_grad(found.item)):
+            return True
+    return False
+
+
+def _unmoded(source: Source) -> set[str]:
+    """Names of models, by their words, that are called and that the file neither imports nor defines."""
+    called = {dotted(node.func) for node in source.every if isinstance(node, cst.Call)}
+    defined = {node.name.value for node in source.every if isinstance(node, cst.FunctionDef | cst.ClassDef)}
+    plain = {name for name in called if name.removeprefix("self.").isidentifier()}
+    return {name for name in plain if words(name) & _MODELS and name not in source.imports
+            and name.removeprefix("self.") not in defined}
+
+
+def _switches(function: cst.FunctionDef) -> bool:
+    """Whether a decorator may put the model into a mode."""
+    return any(names_in(mark.decorator) & _SWITCHES and not _is_no_grad(mark.decorator) for mark in function.decorators)
 
 
 def _is_no_grad(node: cst.CSTNode) -> bool:

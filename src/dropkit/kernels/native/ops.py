@@ -69,6 +69,12 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: int, mask_shape:
     return y
 
 
+def relu_moments(mean: Tensor, variance: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """Moments behind a rectifier; see `dropkit.kernels.moments.relu_moments`, whose arguments these are. Not differentiable."""
+    moments: tuple[Tensor, Tensor] = _ops.relu_moments.default(mean, variance, slope)
+    return moments
+
+
 def one_call() -> Callable[..., Tensor] | None:
     """Return the operator that draws a seed and applies its mask, or None without the compiled derivatives.
 
@@ -163,6 +169,10 @@ def _fake_noise(seed: Tensor, shape: Sequence[int], *_: Any) -> Tensor:
     return seed.new_empty(shape, dtype=torch.float32)
 
 
+def _fake_relu_moments(mean: Tensor, variance: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(mean), torch.empty_like(mean)
+
+
 def _batched_noise(info: Any, dims: tuple[Any, ...], seed: Tensor, *law: Any) -> tuple[Tensor, int]:
     return torch.stack([_ops.noise.default(one, *law) for one in _front(seed, dims[0], info.batch_size)]), 0
 
@@ -186,7 +196,8 @@ def _batched_mask(info: Any, dims: tuple[Any, ...], seed: Tensor, rate: Tensor, 
 def _register() -> None:
     library = torch.library
     for name, fake in (("apply", _fake_apply), ("apply_", _fake_inplace), ("apply_add", _fake_add), ("keep_mask", _fake_mask),
-                       ("apply_batch", _fake_apply), ("noise", _fake_noise), ("apply_noise", _fake_apply)):
+                       ("apply_batch", _fake_apply), ("noise", _fake_noise), ("apply_noise", _fake_apply),
+                       ("relu_moments", _fake_relu_moments)):
         library.register_fake(f"dropkit::{name}", fake)
     library.register_vmap("dropkit::apply", _batched_apply)
     library.register_vmap("dropkit::apply_add", _batched_add)

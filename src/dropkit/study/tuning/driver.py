@@ -15,7 +15,8 @@ from loky.process_executor import ProcessPoolExecutor
 
 from dropkit.core.errors import InputError
 from dropkit.core.rates import check_rate
-from dropkit.study.driver import Source, _folder, _jobs, _name, _seeds, run_study
+from dropkit.study.driver import Source, _folder, _name, _seeds, run_study
+from dropkit.study.engines.choice import Running
 from dropkit.study.fingerprint import fingerprint
 from dropkit.study.prepare import Prepared, prepare
 from dropkit.study.reference import find_experiment
@@ -73,18 +74,18 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
     """
     seeds = _checked(options)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
-    if experiment.test_seed is None:
+    if experiment.test_seed is None and experiment.train is None:
         # Split by each run's seed, what is test data to one seed would be what another was tuned on.
         experiment = replace(experiment, test_seed=TEST_SEED)
         source = (source[0], {**source[1], "test_seed": TEST_SEED}) if isinstance(source, tuple) else experiment
-    workers, ready = _jobs(jobs), prepare(experiment, _ARMS)
+    running, ready = Running(jobs=jobs), prepare(experiment, _ARMS)
     space = _space(ready, options, seeds)
     folder = _folder(out, f"{_name(experiment)}-tune")
     with _held(folder), _silence():
         search = Search(folder, space, fingerprint(ready))
-        tuning = _search(ready, search, dump(source, _ARMS), folder, options, workers, listener)
+        tuning = _search(ready, search, dump(source, _ARMS), folder, options, running.workers, listener)
         save_tuning(tuning, folder)
-        return _confirm(source, ready, tuning, options, folder, jobs, observer)
+        return _confirm(source, ready, tuning, options, folder, running, observer)
 
 
 def _checked(options: Options) -> list[int]:
@@ -135,13 +136,13 @@ def _best(trials: list[Trial], higher_is_better: bool) -> Trial | None:
     return best_of(trials, higher_is_better) if any(trial.status == FINISHED for trial in trials) else None
 
 
-def _confirm(source: Source, ready: Prepared, tuning: Tuning, options: Options, folder: Path, jobs: int | None,
+def _confirm(source: Source, ready: Prepared, tuning: Tuning, options: Options, folder: Path, running: Running,
              observer: Observer) -> TuneResult:
     arms, first = _arms(ready, tuning), max(tuning.seeds) + 1
     study: StudyResult | None = None
     if len(arms) > 1:
         study = run_study(source, arms=arms, seeds=list(range(first, first + options.confirm_seeds)), out=folder / CONFIRM,
-                          jobs=jobs, observer=observer)
+                          running=running, observer=observer)
         study = replace(study, tuning=tuning, cautions=[*study.cautions, *_cautions(ready, tuning)])
         study.save(Path(study.out) / "result.json")
     return TuneResult(tuning, study, tuned_arm(tuning, study), str(folder))
@@ -157,7 +158,7 @@ def _arms(ready: Prepared, tuning: Tuning) -> dict[str, Any]:
 
 def _cautions(ready: Prepared, tuning: Tuning) -> list[str]:
     found = []
-    if ready.experiment.test_seed is not None:
+    if ready.experiment.train is None:
         found.append(f"All seeds are tested on the same {len(ready.part(0).x_test)} examples, which the tuning has not seen; "
                      "the interval covers the luck of weights, batches and training data, not that of the test data.")
     near = [group.label for group in tuning.groups if tuning.chosen.rates[group.label] > tuning.high - 0.02]

@@ -216,18 +216,6 @@ Tensor new_tensor(const Ints& shape, int32_t dtype) {
   return Tensor(y);
 }
 
-Tensor result_like(const Tensor& x) {
-  if (!is_dense(x)) return torch::stable::empty_like(x);
-  int32_t dtype;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
-  AtenTensorHandle y;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(x.dim(), x.sizes().data(), x.strides().data(), dtype,
-                                                  aoti_torch_device_type_cpu(), 0, &y));
-  const Tensor result(y);
-  ask_for_huge_pages(result);
-  return result;
-}
-
 Tensor apply(const Tensor& x, const Tensor& seed, const Tensor& rate, const Ints& mask_shape, int64_t stream,
              int64_t scaling, const Ints& global_shape, const Ints& offsets) {
   const Spec spec = spec_of(seed, rate, stream, scaling);
@@ -313,6 +301,18 @@ Tensor apply_noise(const Tensor& x, const Tensor& seed, const Tensor& strength, 
 }
 
 }  // namespace
+
+Tensor result_like(const Tensor& x) {
+  if (!is_dense(x)) return torch::stable::empty_like(x);
+  int32_t dtype;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(x.get(), &dtype));
+  AtenTensorHandle y;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(x.dim(), x.sizes().data(), x.strides().data(), dtype,
+                                                  aoti_torch_device_type_cpu(), 0, &y));
+  const Tensor result(y);
+  ask_for_huge_pages(result);
+  return result;
+}
 
 Tensor make_keep_mask(const Spec& spec, const Ints& mask_shape, const Ints& global_shape, const Ints& offsets) {
   const Box box = box_of(mask_shape, global_shape, offsets);

@@ -1,0 +1,34 @@
+"""What the instruments of a study say that a person would act on."""
+
+from __future__ import annotations
+
+from dropkit.study.diagnose_dropout import dead_units, misplaced, mode_bug, too_weak
+from dropkit.study.diagnose_evidence import Evidence
+from dropkit.study.diagnose_fit import learning_rate, not_converged, overfitting, too_late, underfitting
+from dropkit.study.result import Diagnosis, StudyResult
+
+_LOOKS = (mode_bug, misplaced, learning_rate, underfitting, overfitting, too_weak, too_late, dead_units, not_converged)
+
+
+def diagnose(result: StudyResult) -> list[Diagnosis]:
+    """Return what a study's runs show and a person would act on, what spoils the most first; an empty list if nothing does.
+
+    Medians over seeds are judged, never a single run, and each finding brings its figures and a remedy:
+
+    ==================  ================================================================================================
+    mode bug            the outputs change from one evaluation to the next, or rates above 0 never change a gradient
+    misplaced           dropout shifts the variance at a BatchNorm to over 1.2 or under 0.8 times, or a site drops outputs
+    learning rate       runs diverged, the training loss blew up, or it hardly moves while the gradients still agree
+    underfitting        the training data are fitted worse than arm `none` at its best fits unseen data, without a gap
+    overfitting         the gap is still wide though dropout has narrowed it
+    rate too low        masks add next to no noise to the gradient, and the gap is that of arm `none`
+    raised too late     a schedule raises the rates when the validation loss has long turned
+    dead units          a quarter or more of the units that a layer reads are zero for every example
+    not converged       the validation loss was still falling at the end
+    ==================  ================================================================================================
+
+    Args:
+        result: a study, or what `dropkit.study.result.load_result` read; its own ``diagnoses`` are not looked at.
+    """
+    evidence = Evidence(result)
+    return [found for look in _LOOKS for found in look(evidence)]

@@ -1,0 +1,165 @@
+"""Findings about how well an arm fits: too little, too much, too late, not yet, not at all."""
+
+from __future__ import annotations
+
+import math
+
+from dropkit.schedules.text import parse
+from dropkit.study.cautions import falls
+from dropkit.study.diagnose_evidence import Evidence, last, measured, middle
+from dropkit.study.result import Arm, Diagnosis, Run
+from dropkit.study.wording import count, signed
+
+_WIDE_POINTS = 0.05  # a gap of a share between 0 and 1 that is wide
+_WIDE_SHARE = 0.25  # and one of any other metric, as a share of the metric
+_FLAT = 0.01  # share of the loss that must fall an epoch, early on
+
+
+def underfitting(evidence: Evidence) -> list[Diagnosis]:
+    """Arms whose dropout keeps them from fitting the training data."""
+    plain = evidence.plain
+    if plain is None:
+        return []
+    best = evidence.over_seeds(plain, _best_validation)
+    gap = evidence.over_seeds(plain, lambda run: run.gap)
+    found = []
+    for arm in evidence.dropping:
+        loss, own = evidence.over_seeds(arm, lambda run: run.train_eval_loss), evidence.over_seeds(arm, lambda run: run.gap)
+        if loss is None or own is None or best is None or loss <= best or own > max(0.0, gap or 0.0) / 2:
+            continue
+        if evidence.gain(arm, plain) < 0:
+            found.append(Diagnosis(
+                "underfitting", arm.name,
+                f"Arm {arm.name!r} underfits: in evaluation its loss on the training data is above the one that "
+                f"{plain.name!r} at its best has on unseen data, and there is no gap to close.",
+                f"training loss {loss:.3g} (evaluation mode), against {best:.3g} on validation data for {plain.name!r}; "
+                f"gap {signed(evidence.summary, own)}",
+                "Lower the rates, or widen the network and train for more epochs."))
+    return found
+
+
+def overfitting(evidence: Evidence) -> list[Diagnosis]:
+    """The strongest arm, where its gap is wide and narrower than without dropout."""
+    plain, found = evidence.plain, []
+    for arm in evidence.strongest if plain is not None else []:
+        assert plain is not None
+        own, other = (evidence.over_seeds(each, lambda run: run.gap) for each in (arm, plain))
+        size = evidence.over_seeds(arm, lambda run: abs(run.test_metric)) or 0.0
+        wide = _WIDE_POINTS if evidence.summary.unit == "points" else _WIDE_SHARE * size
+        if own is None or other is None or own < wide or other - own < 0.1 * own or evidence.gain(arm, plain) < 0:
+            continue
+        highest = max(site.p for site in arm.sites)
+        if highest < 0.8:
+            found.append(Diagnosis(
+                "overfitting", arm.name,
+                f"Arm {arm.name!r} still overfits, and dropout has narrowed the gap: more of it may narrow it further.",
+                f"gap {signed(evidence.summary, own)}, against {signed(evidence.summary, other)} for {plain.name!r}",
+                f"Try higher rates, for example arms={{'none': 0, 'more': {min(1.5, 0.8 / highest):.2g}}}; "
+                "more data or weight decay work on the same gap."))
+    return found
+
+
+def too_late(evidence: Evidence) -> list[Diagnosis]:
+    """Arms with a schedule whose rates rise only after the validation loss has turned."""
+    found, epochs, summary = [], evidence.summary.epochs, evidence.summary
+    for arm in evidence.dropping:
+        if arm.recipe.schedule is None:
+            continue
+        steps = epochs * max(1, math.ceil(summary.n_train / summary.batch_size))
+        schedule = parse(arm.recipe.schedule).over(steps)
+        rates = [schedule(round(steps * epoch / epochs)) for epoch in range(1, epochs + 1)]
+        turn = evidence.over_seeds(arm, _turn)
+        highest = max(rates)
+        if turn is None or highest == 0 or max(rates[: round(turn)]) >= highest / 2:
+            continue
+        raised = next(epoch for epoch, value in enumerate(rates, 1) if value >= highest / 2)
+        found.append(Diagnosis(
+            "raised too late", arm.name,
+            f"The schedule of arm {arm.name!r} raises the rates when the network has already begun to overfit.",
+            f"half of the highest rate is reached in epoch {raised}; the validation loss was lowest in epoch {round(turn)} "
+            f"of {epochs} and rose by more than 5 % since",
+            f"Begin the raise before epoch {round(turn)}, or keep the rates constant."))
+    return found
+
+
+def not_converged(evidence: Evidence) -> list[Diagnosis]:
+    """Arms of which most runs still improved at the end."""
+    found = []
+    for arm in evidence.result.arms:
+        runs = [run for run in evidence.runs[arm.name] if run.status != "diverged"]
+        falling = [run for run in runs if falls(run.history.get("val_loss", []))]
+        if runs and len(falling) > len(runs) / 2:
+            fall = middle(_last_fall(run) for run in falling) or 0.0
+            found.append(Diagnosis(
+                "not converged", arm.name, f"Arm {arm.name!r} was still improving when training ended.",
+                f"validation loss fell by {100 * fall:.2g} % over the last tenth of {evidence.summary.epochs} epochs, in "
+                f"{len(falling)} of {count(len(runs), 'run')}",
+                f"Train every arm for more epochs, such as {2 * evidence.summary.epochs}, and compare again."))
+    return found
+
+
+def learning_rate(evidence: Evidence) -> list[Diagnosis]:
+    """Arms whose loss says that another learning rate is worth trying."""
+    found = []
+    for arm in evidence.result.arms:
+        runs = evidence.runs[arm.name]
+        blown = [run for run in runs if run.status == "diverged" or _blew_up(run)]
+        flat = [run for run in runs if _flat(run)]
+        if len(blown) > len(runs) / 4:
+            found.append(_too_high(evidence, arm, blown))
+        elif len(flat) > len(runs) / 2:
+            found.append(_too_low(evidence, arm, flat))
+    return found
+
+
+def _too_high(evidence: Evidence, arm: Arm, runs: list[Run]) -> Diagnosis:
+    lost = sum(run.status == "diverged" for run in runs)
+    return Diagnosis(
+        "learning rate", arm.name, f"Training of arm {arm.name!r} came apart.",
+        f"of {count(len(evidence.runs[arm.name]), 'run')} {lost} diverged and the training loss of {len(runs) - lost} rose "
+        f"to more than twice its lowest value; the optimiser is {evidence.summary.optimizer}",
+        "Try a learning rate a third or a tenth as high, or clip the gradients.")
+
+
+def _too_low(evidence: Evidence, arm: Arm, runs: list[Run]) -> Diagnosis:
+    slope = middle(run.instruments.get("early_slope") for run in runs) or 0.0
+    noise = middle(last(run.instruments.get("data_noise", [])) for run in runs) or 0.0
+    return Diagnosis(
+        "learning rate", arm.name,
+        f"Arm {arm.name!r} hardly learns, though its gradients still agree on where to go.",
+        f"training loss falls by {100 * slope:.2g} % an epoch early on and by less than half in all; gradient noise from data "
+        f"is {noise:.2g} times the squared gradient; the optimiser is {evidence.summary.optimizer}",
+        "Try a learning rate 3 to 10 times as high.")
+
+
+def _flat(run: Run) -> bool:
+    losses = [value for value in run.history.get("train_eval_loss", []) if value is not None]
+    slope, noise = run.instruments.get("early_slope"), measured(run, "data_noise")
+    if slope is None or not noise or len(losses) < 2:
+        return False
+    return slope < _FLAT and losses[-1] > losses[0] / 2 and noise[-1] < 1.0
+
+
+def _blew_up(run: Run) -> bool:
+    losses = [value for value in run.history.get("train_eval_loss", []) if value is not None]
+    return len(losses) > 1 and losses[-1] > max(2 * min(losses), losses[0] / 2)
+
+
+def _best_validation(run: Run) -> float | None:
+    return min((value for value in run.history.get("val_loss", []) if value is not None), default=None)
+
+
+def _turn(run: Run) -> float | None:
+    """The epoch of the lowest validation loss, where it has risen by more than 5 % since."""
+    losses = run.history.get("val_loss", [])
+    known = [(value, epoch) for epoch, value in enumerate(losses, 1) if value is not None]
+    if not known or losses[-1] is None:
+        return None
+    lowest, epoch = min(known)
+    return float(epoch) if losses[-1] > lowest + 0.05 * abs(lowest) else None
+
+
+def _last_fall(run: Run) -> float | None:
+    losses = run.history.get("val_loss", [])
+    begin, end = losses[-1 - max(1, round(len(losses) / 10))], losses[-1]
+    return None if begin is None or end is None or begin == 0 else (begin - end) / abs(begin)
