@@ -124,7 +124,7 @@ def test_a_diverged_run_ends_early():
 
 def test_what_only_dropkits_loop_does_is_refused():
     with pytest.raises(InputError, match="an arm changes rates and model"):
-        prepare(dk.Experiment(data="iris", model=Net, epochs=2), {"none": 0.0, "stop": {"rates": 1.0, "early_stopping": 2}})
+        prepare(dk.Experiment(data="iris", model=Net, epochs=2), {"none": 0.0, "stop": dk.arm(1.0, early_stopping=2)})
 
 
 @pytest.mark.slow

@@ -66,16 +66,18 @@ def test_masks_are_keyed_and_fresh_at_each_step():
     assert not torch.equal(masks[0][0], masks[2][0])
 
 
-@pytest.mark.parametrize("returned", [None, 0.5, {"val": 0.5}, {"test": 0.5, "loss": 1.0}, {"test": float("nan")}, {"test": "x"}])
+@pytest.mark.parametrize("returned", [None, 0.5, {"val": 0.5}, {"test": 0.5, "loss": 1.0}, {"test": float("nan")},
+                                      {"test": "x"}])
 def test_other_returns_are_refused(returned):
     ready = own(lambda model, arm, seed: returned)
-    with pytest.raises(InputError, match="train returns|finite numbers"):
+    with pytest.raises(InputError, match=r"train returns|finite numbers"):
         train(ready, ready.arms[0], 0)
 
 
 @pytest.mark.parametrize("fields", [
     {"train": scores, "metric": "accuracy"}, {"train": scores, "model": build}, {"train": 3, "model": build, "metric": "nll"},
-    {"train": scores, "model": build, "metric": "bleu"}, {"train": scores, "model": build, "metric": "nll", "data": "iris"}, {}])
+    {"train": scores, "model": build, "metric": "bleu"}, {"train": scores, "model": build, "metric": "nll", "data": "iris"},
+    {}])
 def test_an_experiment_that_cannot_be_is_refused(fields):
     with pytest.raises(InputError):
         dk.Experiment(**fields)
@@ -90,7 +92,7 @@ def test_a_metric_of_any_name_has_a_direction():
 def test_what_only_dropkits_loop_does_is_refused():
     with pytest.raises(InputError, match="an arm changes rates and model, not how it is trained; got label_smoothing"):
         prepare(dk.Experiment(model=build, train=scores, metric="accuracy"),
-                {"none": 0.0, "smooth": {"rates": 1.0, "label_smoothing": 0.1}})
+                {"none": 0.0, "smooth": dk.arm(1.0, label_smoothing=0.1)})
 
 
 def test_a_tuning_takes_the_validation_metric():

@@ -23,8 +23,9 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 class Experiment:
     """A model, data, and the training recipe that every arm of a study shares.
 
-    Only ``data`` is required, or ``train`` and ``model`` in its place: without ``model`` a multilayer perceptron with two hidden
-    layers of 256 units and dropout 0.5 after each is trained. Every other field has a default that suits small to middling problems.
+    Only ``data`` is required, or ``train`` and ``model`` in its place: without ``model`` a multilayer perceptron with two
+    hidden layers of 256 units and dropout 0.5 after each is trained. Every other field has a default that suits small to
+    middling problems.
 
     Args:
         data: the name of an embedded set (``"digits"``, ``"breast_cancer"``, ``"wine"``, ``"iris"``, ``"diabetes"``), the path
