@@ -170,8 +170,7 @@ class Search:
         return {index: trial for index, trial in found.items() if index >= 0 and index not in done}
 
     def _is_hopeless(self, asked: Asked) -> bool:
-        with _quiet():
-            return asked.handle.should_prune() and self._is_worse(self._estimate(asked))
+        return asked.handle.should_prune() and self._is_worse(self._estimate(asked))
 
     def _estimate(self, asked: Asked) -> float:
         best = self._study.best_trial
