@@ -103,8 +103,8 @@ def test_leaving_out_is_judged_by_itself_where_nothing_else_is_compared():
     _, verdict = judged([INTENDED, *WITHOUT], **{"without 4": (CLEAR, 0.0049)})
     assert verdict.sentence == (
         "Leaving out dropout at '4' helps: with arm 'without 4', test accuracy is 0.82 points higher than with the intended "
-        "rates (95 % interval 0.41 to 1.23, 8 paired seeds). By site: '4' does harm (0.82 points better without it); '1' makes no "
-        "difference.")
+        "rates (95 % interval 0.41 to 1.23, 8 paired seeds). By site: '4' does harm (0.82 points better without it); '1' makes "
+        "no difference.")
     assert verdict.setting == 'dk.set_rate(model, {"1": 0.25, "4": 0.0})'
 
 
@@ -113,8 +113,8 @@ def test_a_sweep_names_its_best_rate_and_what_cannot_be_told_from_it():
     _, verdict = judged(arms, **{"rate=0.1": (0.008, 0.002), "rate=0.2": (0.0085, 0.003), "rate=0.5": (-0.03, 0.002)})
     assert verdict.judged == "rate=0.2"
     # The lead over 0.1 is .0005 with sd .001, so its interval is .05 +- 2.365 * .1 / sqrt(8) = .05 +- .08 points.
-    assert verdict.next_step.endswith(" Of 4 settings of the rates 'rate=0.2' has the best mean, 0.05 points ahead of 'rate=0.1' "
-                                      "(95 % interval -0.03 to 0.13); within the noise of it: 'rate=0.1'.")
+    assert verdict.next_step.endswith(" Of 4 settings of the rates 'rate=0.2' has the best mean, 0.05 points ahead of "
+                                      "'rate=0.1' (95 % interval -0.03 to 0.13); within the noise of it: 'rate=0.1'.")
 
 
 def test_three_arms_are_no_sweep():
@@ -123,8 +123,8 @@ def test_three_arms_are_no_sweep():
 
 
 def run(name, epochs):
-    return Run(arm=name, seed=0, status="finished", train_loss=0.1, train_metric=0.9, train_eval_loss=0.1, train_eval_metric=0.9,
-               val_loss=0.5, val_metric=0.9, test_loss=0.3, test_metric=0.9, gap=0.0, nll=0.3, brier=0.1, ece=0.01,
+    return Run(arm=name, seed=0, status="finished", train_loss=0.1, train_metric=0.9, train_eval_loss=0.1,
+               train_eval_metric=0.9, val_loss=0.5, val_metric=0.9, test_loss=0.3, test_metric=0.9, gap=0.0, nll=0.3, brier=0.1, ece=0.01,
                reliability=None, history={"val_loss": [0.5] * epochs})
 
 

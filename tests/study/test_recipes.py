@@ -148,7 +148,8 @@ def test_batch_norm_stands_behind_every_layer_but_the_last():
 def test_batch_norm_of_convolutions_and_of_features_that_stand_last():
     from dropkit.study.recipe import Recipe
     from dropkit.study.remodel import remodel
-    model = remodel(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.Linear(36, 5), nn.Linear(5, 2)), Recipe(batch_norm=True))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.Linear(36, 5), nn.Linear(5, 2))
+    model = remodel(model, Recipe(batch_norm=True))
     assert isinstance(model[0].batch_norm, nn.BatchNorm2d)
     assert isinstance(model[2].batch_norm, nn.BatchNorm1d)
     out = model[:3](torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
@@ -218,7 +219,8 @@ def test_an_ensemble_averages_probabilities_and_its_first_member_is_the_single_n
 
 def test_an_ensemble_of_regressions_averages_outputs():
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Averaged([nn.Identity(), nn.Flatten(), nn.Tanh()], classes=False)(x), torch.stack([x, x, x.tanh()]).mean(0))
+    mean = Averaged([nn.Identity(), nn.Flatten(), nn.Tanh()], classes=False)
+    assert torch.equal(mean(x), torch.stack([x, x, x.tanh()]).mean(0))
 
 
 def test_members_that_stop_early_go_back_together():
@@ -239,7 +241,8 @@ class Routed(nn.Module):
 
 @pytest.mark.parametrize(("arms", "fields", "words"), [
     ("none,weight_decay=0.1", {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}, "where dropkit makes"),
-    ("none,label_smoothing=0.1", {"loss": lambda outputs, y: F.cross_entropy(outputs, y)}, "label_smoothing is for cross entropy"),
+    ("none,label_smoothing=0.1", {"loss": lambda outputs, y: F.cross_entropy(outputs, y)},
+     "label_smoothing is for cross entropy"),
     ("none,label_smoothing=0.1", {"data": "diabetes", "model": None}, "label_smoothing is for cross entropy"),
     ("none,members=5", {}, "5 members in 4 epochs, in arm 'members=5'"),
     ("none,batch_norm", {"batch_size": 1}, "two examples a batch"),
