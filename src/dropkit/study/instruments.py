@@ -94,13 +94,10 @@ def measure(ready: Prepared, model: nn.Module, part: Partition, seed: int, step:
     """
     subject = Subject(ready, model, part, seed, step)
     with undisturbed(model):
-        found: dict[str, Any] = {}
         seen = evaluate(subject)
-        found.update(gradients(subject, seen.outputs))
-        found.update(units(seen))
-        found.update(ablations(subject, seen))
-        found["evaluation_noise"] = evaluation_noise(subject, seen.outputs)
-        found.update(variance_shift(subject))
+        found = {"evaluation_noise": evaluation_noise(subject, seen.outputs), **units(seen), **ablations(subject, seen),
+                 **variance_shift(subject),
+                 **gradients(subject, seen.outputs)}  # last: training mode moves the statistics of BatchNorm
     return {name: _finite(value) for name, value in found.items()}
 
 
