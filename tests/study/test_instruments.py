@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropkit as dk
-from dropkit.study.arms import build_arm
 from dropkit.study import instruments
+from dropkit.study.arms import build_arm
 from dropkit.study.instruments import early_slope, epochs_to_measure, measure
 from dropkit.study.instruments_subject import Subject
 from dropkit.study.instruments_time import time_in_dropout

@@ -24,7 +24,8 @@ def underfitting(evidence: Evidence) -> list[Diagnosis]:
     best = evidence.over_seeds(plain, _best_validation)
     found = []
     for arm in evidence.dropping:
-        loss, held_out = (evidence.over_seeds(arm, look) for look in (lambda run: run.train_eval_loss, lambda run: run.val_loss))
+        loss = evidence.over_seeds(arm, lambda run: run.train_eval_loss)
+        held_out = evidence.over_seeds(arm, lambda run: run.val_loss)
         if loss is None or held_out is None or best is None or evidence.gain(arm, plain) >= 0:
             continue
         if loss > best and held_out < loss + _NO_GAP * abs(loss):
