@@ -11,6 +11,7 @@ ROOMS = ("core", "kernels", "variants", "schedules", "catalog", "functional", "n
 FACADE = ("__init__", "__main__")
 # (file, room it may import from although it comes later): the reason stands beside it.
 ALLOWED = {
+    ("study/custom.py", "integrations"),  # a LightningModule is trained by Lightning, imported once there is one
     ("study/result.py", "report"),  # StudyResult.report() is a convenience that imports the page's room when it is called
 }
 

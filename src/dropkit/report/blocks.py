@@ -151,7 +151,8 @@ def _tuning(result: StudyResult) -> list[Block]:
     found = result.tuning
     if found is None:
         return []
-    plots = [Plot(f"plot-tuning-{index}", tuning.scores_alt(found, group), drawing(tuning.score_against_rate(result, found, group)))
+    plots = [Plot(f"plot-tuning-{index}", tuning.scores_alt(found, group),
+                  drawing(tuning.score_against_rate(result, found, group)))
              for index, group in enumerate(tuning.shown_groups(found))]
     blocks = [Block("tuning-scores", "Validation score of every setting", tuning.scores_caption(found), plots)]
     if found.importances:

@@ -56,10 +56,12 @@ def importance(tuning: Tuning) -> Any:
     bars = {"type": "bar", "orientation": "h", "y": list(range(len(shown))), "x": [one.mean for one in shown],
             "error_x": {"type": "data", "array": [one.sd for one in shown], "color": look.GREY, "thickness": 2, "width": 5},
             "marker": {"color": look.colour(_BLUE)}, "hoverinfo": "text",
-            "hovertext": [f"{look.label(one.label)}: {one.mean:.2f} ± {one.sd:.2f}, PED-ANOVA {one.whole:.2f}" for one in shown]}
+            "hovertext": [f"{look.label(one.label)}: {one.mean:.2f} ± {one.sd:.2f}, PED-ANOVA {one.whole:.2f}"
+                          for one in shown]}
     rows = look.axis(tickvals=list(range(len(shown))), ticktext=[look.label(name) for name in names], showgrid=False,
                      range=[len(shown) - 0.4, -0.6])
-    return figure([bars], look.layout(90 + 34 * len(shown), yaxis=rows, xaxis=look.axis("share of the variation", range=[0, 1.05])))
+    shares = look.axis("share of the variation", range=[0, 1.05])
+    return figure([bars], look.layout(90 + 34 * len(shown), yaxis=rows, xaxis=shares))
 
 
 def scores_caption(tuning: Tuning) -> str:
@@ -69,8 +71,8 @@ def scores_caption(tuning: Tuning) -> str:
     cut = f" {pruned} were stopped early (crosses; their scores are estimates)." if pruned else ""
     more = f" {GROUPS} of {len(tuning.groups)} rates are drawn." if len(tuning.groups) > GROUPS else ""
     return (f"Each point is a setting: its mean over {len(tuning.seeds)} tuning seeds on validation data. "
-            f"Of {len(tuning.trials)} settings the diamond was chosen ({rates}).{cut}{more} The best of many looks better than it "
-            "is; the verdict above comes from fresh seeds and test data.")
+            f"Of {len(tuning.trials)} settings the diamond was chosen ({rates}).{cut}{more} The best of many looks "
+            "better than it is; the verdict above comes from fresh seeds and test data.")
 
 
 def scores_alt(tuning: Tuning, group: Group) -> str:

@@ -102,7 +102,7 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
     features = {part: features_of(x, part, raw) for part, (x, _) in parts.items()}
     targets, classes = _targets({part: y for part, (_, y) in parts.items()}, found, raw.classes)
     tensors = {f"{letter}_{part}": held.get(part) for part in PARTS for letter, held in (("x", features), ("y", targets))}
-    return Data(**tensors, task=found, classes=classes, name=raw.name, digest=_digest(tensors))  # type: ignore[arg-type]
+    return Data(**tensors, task=found, classes=classes, name=raw.name, digest=digest_of(tensors))  # type: ignore[arg-type]
 
 
 def partition(data: Data, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> Partition:
@@ -141,28 +141,6 @@ def partition(data: Data, seed: int, fractions: Sequence[float] = (0.6, 0.2, 0.2
         x if given else x[train], y if given else y[train],
         x[val] if data.x_val is None else data.x_val, y[val] if data.y_val is None else data.y_val,
         x[test] if data.x_test is None else data.x_test, y[test] if data.y_test is None else data.y_test)
-
-
-def set_aside(data: Data, seed: int) -> Data:
-    """Split a test part off that no later split touches; data that brings one comes back as it is.
-
-    Args:
-        data: what `load` returned.
-        seed: decides, with the data, which examples those are; any whole number of at least 0.
-
-    Example:
-        >>> data = set_aside(load("iris"), seed=0)
-        >>> len(data.x_train), len(data.x_test), len(partition(data, seed=7).x_val)
-        (120, 30, 30)
-    """
-    if data.x_test is not None:
-        return data
-    part = partition(data, seed)
-    joined = data.x_val is None  # then validation is split off later, by each run's seed
-    tensors = {"x_train": torch.cat([part.x_train, part.x_val]) if joined else part.x_train,
-               "y_train": torch.cat([part.y_train, part.y_val]) if joined else part.y_train,
-               "x_val": data.x_val, "y_val": data.y_val, "x_test": part.x_test, "y_test": part.y_test}
-    return replace(data, **tensors, digest=_digest(tensors))  # type: ignore[arg-type]
 
 
 def standardise(partition: Partition, task: str) -> Partition:
@@ -430,7 +408,12 @@ def _check_classes(n: int) -> None:
                          fix="Check the targets")
 
 
-def _digest(tensors: Mapping[str, Tensor | None]) -> str:
+def digest_of(tensors: Mapping[str, Tensor | None]) -> str:
+    """Return the SHA-256 of the type, shape and values of named tensors.
+
+    Args:
+        tensors: name -> values on the CPU, or None for what is not there.
+    """
     found = hashlib.sha256()
     for name in sorted(tensors):
         values = tensors[name]

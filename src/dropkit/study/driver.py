@@ -87,7 +87,7 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
 def _costs(ready: Prepared) -> list[str]:
     """What dropout costs the arm that drops the most; nothing is said where no arm has a rate above 0."""
     most = max(ready.arms, key=rate)
-    return [time_in_dropout(ready, most)] if rate(most) > 0 else []
+    return [time_in_dropout(ready, most)] if rate(most) > 0 and ready.experiment.train is None else []
 
 
 def _run_missing(ready: Prepared, settled: _Settled, payload: bytes, observer: Observer,

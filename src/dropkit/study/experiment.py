@@ -23,15 +23,21 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 class Experiment:
     """A model, data, and the training recipe that every arm of a study shares.
 
-    Only ``data`` is required: without ``model`` a multilayer perceptron with two hidden layers of 256 units and dropout 0.5
-    after each is trained. Every other field has a default that suits small to middling problems.
+    Only ``data`` is required, or ``train`` and ``model`` in its place: without ``model`` a multilayer perceptron with two
+    hidden layers of 256 units and dropout 0.5 after each is trained. Every other field has a default that suits small to
+    middling problems.
 
     Args:
         data: the name of an embedded set (``"digits"``, ``"breast_cancer"``, ``"wine"``, ``"iris"``, ``"diabetes"``), the path
             of a CSV, NPZ or IDX file or folder, a pair ``(x, y)`` of tensors or arrays, a map-style ``torch`` Dataset, or a
             dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of those. What is missing is split off by seed.
+            None with ``train``.
         model: a callable that builds a fresh, untrained ``nn.Module``. Its dropout sites are found and their rates set for each
-            arm; called without arguments, or with the arguments named in ``rates``.
+            arm; called without arguments, or with the arguments named in ``rates``. A ``LightningModule`` is trained by
+            Lightning's Trainer, by its own ``training_step`` and optimisers.
+        train: a function ``(model, arm, seed) -> {"test": metric, "val": metric, "train": metric}``, the last two optional,
+            that trains the arm's model on data of its own in place of dropkit's loop; fields about data, loss and optimiser
+            then mean nothing, and ``metric`` is the name of what it returns.
         rates: builder arguments that are dropout rates, with their intended values in [0, 1]; for models whose dropout is a
             functional call. Each arm then calls the builder with its own rates and sets none itself.
         rate: one intended rate in [0, 1] for every site, instead of those the builder gives.
@@ -65,8 +71,9 @@ class Experiment:
         20
     """
 
-    data: Any
+    data: Any = None
     model: Callable[..., nn.Module] | None = None
+    train: Callable[[nn.Module, Any, int], Mapping[str, float]] | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     rate: float | None = None
     task: str | None = None
@@ -84,10 +91,12 @@ class Experiment:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        _check_source(self)
         _check_builder(self)
         _check_choice("task", self.task, TASKS)
         _check_choice("loss", self.loss, LOSSES)
-        _check_choice("metric", self.metric, tuple(METRICS))
+        if self.train is None:
+            _check_choice("metric", self.metric, tuple(METRICS))
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         if callable(self.metric) and self.higher_is_better is None:
             raise InputError("a metric of your own says which way is better", got=phrase("higher_is_better=None"),
@@ -102,6 +111,23 @@ class Experiment:
             _check_number("test_seed", self.test_seed, int, 0)
         if self.rate is not None:
             check_rate(self.rate)
+
+
+def _check_source(experiment: Experiment) -> None:
+    if experiment.train is None:
+        if experiment.data is None:
+            raise InputError("an experiment has data, or a training function of its own", got=phrase("neither"),
+                             fix='Pass data="digits", or train= and model=')
+        return
+    if not callable(experiment.train) or experiment.data is not None or experiment.model is None:
+        raise InputError("train is a function that brings its own data and is given models of a builder",
+                         got=phrase(f"train={type(experiment.train).__name__}, data={type(experiment.data).__name__}, "
+                                    f"model={type(experiment.model).__name__}"),
+                         fix="Pass train= and model=, and leave data out")
+    if not isinstance(experiment.metric, str) or (experiment.metric not in METRICS and experiment.higher_is_better is None):
+        raise InputError("with train, metric names what it returns, and higher_is_better says which way is better",
+                         got=phrase(f"metric={experiment.metric!r}, higher_is_better={experiment.higher_is_better}"),
+                         fix='Pass for example metric="accuracy", or metric="bleu" and higher_is_better=True')
 
 
 def _check_builder(experiment: Experiment) -> None:

@@ -15,6 +15,7 @@ from dropkit.study.recipe import Recipe
 from dropkit.study.scores import accuracy, nll, rmse
 from dropkit.variants.max_norm import MaxNorm
 
+_OWN = "the training function's"
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -28,12 +29,17 @@ _METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, 
 
 def loss_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
     """Return the loss's name and function; cross entropy or squared error by default."""
+    if experiment.train is not None:
+        return _OWN, F.cross_entropy  # never called
     chosen = experiment.loss or ("cross_entropy" if task == "classification" else "mse")
     return (chosen, _LOSSES[chosen]) if isinstance(chosen, str) else (_name(chosen), chosen)
 
 
 def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], float], bool]:
     """Return the metric's name, function, and whether higher is better; accuracy or RMSE by default."""
+    if experiment.train is not None and isinstance(experiment.metric, str):
+        higher = experiment.higher_is_better
+        return experiment.metric, accuracy, METRICS[experiment.metric] if higher is None else higher  # never called
     chosen = experiment.metric or ("accuracy" if task == "classification" else "rmse")
     if isinstance(chosen, str):
         return chosen, _METRICS[chosen], METRICS[chosen]
@@ -71,6 +77,8 @@ def _optimizer(experiment: Experiment, model: nn.Module, weight_decay: float) ->
 
 def optimizer_name(experiment: Experiment) -> str:
     """Return the optimiser in words, with its rate and decay where dropkit sets them."""
+    if experiment.train is not None:
+        return _OWN
     if callable(experiment.optimizer):
         return _name(experiment.optimizer)
     decay = f", weight_decay={experiment.weight_decay:g}" if experiment.weight_decay else ""

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
-from dropkit.study.data import Data, Partition, load, partition, set_aside, standardise
+from dropkit.study.custom import check_own, fit_of, own_data, own_part
+from dropkit.study.data import Data, Partition, load, partition, standardise
 from dropkit.study.experiment import Experiment
+from dropkit.study.holdout import set_aside
 from dropkit.study.networks import mlp
 from dropkit.study.objectives import loss_of, metric_of
 from dropkit.study.recipe import Recipe
@@ -25,6 +28,7 @@ from dropkit.study.result import Arm
 class Prepared:
     """An experiment made ready: data read, builder chosen, arms with their rates, loss and metric as functions."""
 
+    instrumented: ClassVar[bool] = True  # whether the instruments are read while it trains
     experiment: Experiment
     data: Data
     builder: Builder
@@ -42,6 +46,8 @@ class Prepared:
 
     def part(self, seed: int) -> Partition:
         """Return the data split by ``seed`` and standardised by its training part."""
+        if self.experiment.train is not None:
+            return own_part(self.data)
         return standardise(partition(self.data, seed), self.data.task)
 
 
@@ -56,6 +62,8 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
     Raises:
         InputError: something in the experiment cannot work; nothing has been written.
     """
+    if experiment.train is not None:
+        return _prepare_own(experiment, arms)
     data = load(experiment.data, task=experiment.task, target=experiment.target)
     if experiment.test_seed is not None:
         data = set_aside(data, experiment.test_seed)
@@ -75,6 +83,19 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
     return ready
 
 
+def _prepare_own(experiment: Experiment, arms: ArmSpec | None) -> Prepared:
+    """Make an experiment with its own training function ready: what that does with the models is its own affair."""
+    assert experiment.model is not None
+    data = own_data(experiment)
+    with torch.random.fork_rng(devices=[]):
+        made = make_arms(experiment, experiment.model, arms)
+        for arm in made:
+            check_own(arm)
+    loss_name, loss = loss_of(experiment, data.task)
+    metric_name, metric, higher = metric_of(experiment, data.task)
+    return Prepared(experiment, data, experiment.model, made, loss_name, loss, metric_name, metric, higher, n_outputs=0)
+
+
 def settled_model(ready: Prepared, arm: Arm) -> nn.Module:
     """Return the model of ``arm`` after a look at two examples, so that lazy layers have their shapes.
 
@@ -83,7 +104,8 @@ def settled_model(ready: Prepared, arm: Arm) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = build_arm(ready.experiment, ready.builder, replace(arm, recipe=Recipe()), seed=0).eval()
-        model(ready.part(0).x_train[:2])
+        if ready.experiment.train is None:
+            model(ready.part(0).x_train[:2])
     return model
 
 
@@ -116,6 +138,8 @@ def _try(ready: Prepared, arm: Arm) -> None:
     check_recipe(arm, ready.experiment, ready.data)
     model = build_arm(ready.experiment, ready.builder, arm, seed=0)
     check_model(arm, model)
+    if fit_of(model) is not None:
+        check_own(arm)
     outputs = _forward(model, x, y)
     _check_outputs(outputs, ready)
     try:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from dropkit.study import instruments
 from dropkit.study.checkpoint import Keeper
+from dropkit.study.custom import fit_of, own_run
 from dropkit.study.data import Partition
 from dropkit.study.ensemble import begin
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm, Run, finite
 from dropkit.study.scores import brier, ece, nll, reliability
-from dropkit.study.session import HISTORY, Course
+from dropkit.study.session import HISTORY, Course, Session
 
 Report = Callable[[int, float], None]  # epoch (from 1), training loss
 _CHUNK = 4096  # examples a forward pass in evaluation: bounds memory, changes no number that is compared
@@ -43,18 +44,27 @@ def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None, ke
     Returns:
         The run; ``status`` is ``"diverged"`` if a loss or score was not finite.
     """
+    if ready.experiment.train is not None:
+        return own_run(ready, arm, seed)
     session = begin(ready, arm, seed) if keeper is None else keeper.begin(ready, arm, seed)
-    while not session.over:
+    fit = fit_of(session.model)
+    if fit is not None and isinstance(session, Session):
+        fit(session, lambda loss, metric: _tell(session, loss, metric, report))
+    while fit is None and not session.over:
         loss, metric = session.run_epoch(keeper)
-        note(session, loss, metric)
-        if report is not None:
-            report(session.epoch, loss)
+        _tell(session, loss, metric, report)
         if not math.isfinite(loss):
             break
         if keeper is not None:
             keeper(session)
     best = session.settle()
     return record(ready, session.model, session.part, arm, seed, session.history, session.instruments, best)
+
+
+def _tell(session: Course, loss: float, metric: float, report: Report | None) -> None:
+    note(session, loss, metric)
+    if report is not None:
+        report(session.epoch, loss)
 
 
 def note(session: Course, loss: float, metric: float) -> None:
@@ -65,7 +75,7 @@ def note(session: Course, loss: float, metric: float) -> None:
     for name, value in zip(HISTORY, (loss, metric, known.loss, known.metric, held_out.loss, held_out.metric), strict=True):
         session.history[name].append(finite(value))
     session.consider(held_out.loss)
-    if session.epoch in instruments.epochs_to_measure(session.epochs):
+    if ready.instrumented and session.epoch in instruments.epochs_to_measure(session.epochs):
         instruments.append(session.instruments, session.epoch,
                            instruments.measure(ready, model, part, session.seed, session.step))
 

@@ -13,7 +13,8 @@ from torch import nn
 import dropkit as dk
 from dropkit.cli.main import main
 from dropkit.core.errors import InputError
-from dropkit.study.data import load, partition, set_aside
+from dropkit.study.data import load, partition
+from dropkit.study.holdout import set_aside
 from dropkit.study.prepare import prepare
 from dropkit.study.tuning.result import load_tuned
 from dropkit.study.tuning.search import progress_of

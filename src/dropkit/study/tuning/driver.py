@@ -74,7 +74,7 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
     """
     seeds = _checked(options)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
-    if experiment.test_seed is None:
+    if experiment.test_seed is None and experiment.train is None:
         # Split by each run's seed, what is test data to one seed would be what another was tuned on.
         experiment = replace(experiment, test_seed=TEST_SEED)
         source = (source[0], {**source[1], "test_seed": TEST_SEED}) if isinstance(source, tuple) else experiment
@@ -158,7 +158,7 @@ def _arms(ready: Prepared, tuning: Tuning) -> dict[str, Any]:
 
 def _cautions(ready: Prepared, tuning: Tuning) -> list[str]:
     found = []
-    if ready.experiment.test_seed is not None:
+    if ready.experiment.train is None:
         found.append(f"All seeds are tested on the same {len(ready.part(0).x_test)} examples, which the tuning has not seen; "
                      "the interval covers the luck of weights, batches and training data, not that of the test data.")
     near = [group.label for group in tuning.groups if tuning.chosen.rates[group.label] > tuning.high - 0.02]

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+from dropkit.core.errors import InputError, phrase
 from dropkit.study import worker
 from dropkit.study.data import Partition
 from dropkit.study.prepare import Prepared
@@ -29,6 +30,8 @@ class Outcome:
 class Blind(Prepared):
     """An experiment whose test part is its validation part, so that whatever is done with it leaves the test data unseen."""
 
+    instrumented = False  # a tuning looks at scores alone
+
     def part(self, seed: int) -> Partition:
         """Return the data split by ``seed``, the validation part in the place of the test part."""
         part = super().part(seed)
@@ -48,7 +51,14 @@ def evaluate(ready: Blind, rates: Mapping[str, float], seed: int) -> Outcome:
     start = time.perf_counter()
     sites = [replace(site, p=rates[site.name]) for site in ready.arms[-1].sites]
     run = train(ready, Arm("trial", "", sites), seed)
-    return Outcome(run.test_metric, run.status == "diverged", time.perf_counter() - start)
+    if ready.experiment.train is None:
+        value = run.test_metric
+    elif run.val_metric is not None:
+        value = run.val_metric
+    else:
+        raise InputError("a tuning needs validation metrics", got=phrase("a training function that returns no 'val'"),
+                         fix='Return {"test": ..., "val": ...}')
+    return Outcome(value, run.status == "diverged", time.perf_counter() - start)
 
 
 def initialise(payload: bytes, log: str) -> None:

@@ -1,0 +1,1 @@
+"""Other libraries' ways of training, each imported only when it is met."""
