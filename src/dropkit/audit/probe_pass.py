@@ -207,7 +207,9 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0) -> Pass:
     recorder.names = {id(x): name for name, x in model.named_parameters()}
     given = copy_inputs(inputs)
     recorder.op("input", (), given)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed devices that are not in use yet, when they are
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     state = random.getstate()
     try:
