@@ -178,31 +178,56 @@ def summary(cases: list[Case]) -> Iterator[str]:
                    f"marked {({rule: sorted(lines) for rule, lines in case.marks.items()})} {case.error}")
 
 
-def architectures() -> Iterator[str]:
-    """Audit models of transformers, built from small configurations without weights."""
+def torch_models() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...], Any]]:
+    """PyTorch's own models: name, builder, rates, inputs."""
+    from torch import nn
+    sequence = torch.randn(5, 2, 64)
+    yield "nn.Transformer", lambda dropout=0.1: nn.Transformer(64, 4, 1, 1, 64, dropout), ("dropout",), (sequence, sequence)
+    yield "nn.LSTM", lambda dropout=0.1: nn.LSTM(64, 64, 2, dropout=dropout), ("dropout",), sequence
+    yield ("nn.MultiheadAttention", lambda dropout=0.1: nn.MultiheadAttention(64, 4, dropout), ("dropout",),
+           (sequence, sequence, sequence))
+
+
+def transformers_models() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...], Any]]:
+    """Models of transformers, from small configurations without weights: name, builder, rates, inputs."""
     import transformers
 
-    from dropkit.audit.audit import audit
+    from dropkit.audit.builders import is_rate
     for name, (kind, settings, inputs) in ARCHITECTURES.items():
-        torch.manual_seed(0)
         model_class = getattr(transformers, kind)
-        model = model_class(model_class.config_class(**settings))
+
+        def build(model_class: Any = model_class, settings: dict[str, Any] = settings, **rates: float) -> Any:
+            return model_class(model_class.config_class(**{**settings, **rates}))
+
+        fields = model_class.config_class(**settings).to_dict()
+        yield name, build, tuple(field for field in fields if "drop" in field and is_rate(fields[field])), inputs()
+
+
+def architectures(models: Iterator[tuple[str, Callable[..., Any], tuple[str, ...], Any]]) -> Iterator[str]:
+    """Audit whole models."""
+    from dropkit.audit.audit import audit
+    for name, build, rates, inputs in models:
+        torch.manual_seed(0)
         start = time.perf_counter()
         try:
-            result = audit(model, inputs())
-            shown = f"{len(result.coverage.gaps)} gaps, findings {sorted({found.rule for found in result.findings})}"
+            result = audit(build, inputs, rates=rates)
+            shown = [f"{len(result.coverage.gaps)} gaps, {len(result.findings)} findings",
+                     *(f"{found.severity} {found.rule} {found.place.module}: {found.message}" for found in result.findings)]
         except Exception:
-            shown = "raised " + traceback.format_exc(limit=1).strip().splitlines()[-1]
-        yield f"{name}: {time.perf_counter() - start:.1f} s, {shown}"
+            shown = ["raised " + traceback.format_exc(limit=1).strip().splitlines()[-1]]
+        yield f"{name}: {time.perf_counter() - start:.1f} s, " + "\n    ".join(shown)
 
 
 def main(pattern: str = "*") -> None:
     """Print all of it, or what becomes of some files of the corpus; nothing is written."""
     cases = [run(read(file)) for kind in ("bad", "good") for file in sorted((CORPUS / kind).glob(f"{pattern}.py"))]
+    if pattern == "none":
+        print(*architectures(torch_models()), *architectures(transformers_models()), sep="\n", flush=True)
+        return
     if pattern != "*":
         print(*summary(cases), sep="\n")
         return
-    print(*summary(cases), "", *architectures(), sep="\n", flush=True)
+    print(*summary(cases), "", *architectures(torch_models()), *architectures(transformers_models()), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

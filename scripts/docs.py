@@ -1,14 +1,18 @@
-"""Write the generated pages of the documentation: one for each variant, from the catalog and the docstrings."""
+"""Write the generated pages of the documentation: one for each variant and one for each rule of the audit."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import dropkit as dk
+from dropkit.audit.pages import rule_page
+from dropkit.audit.rules import rules
 from dropkit.explain.picture import draw_svg, mask_of, svg_body
 from dropkit.variants.claims import Variant
 
-HERE = Path(__file__).resolve().parent.parent / "docs" / "variants"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+HERE = DOCS / "variants"
+RULES = DOCS / "rules"
 
 
 def page(row: Variant) -> str:
@@ -41,8 +45,17 @@ def _caption(row: Variant) -> str:
     return row.module.__name__ if row.claims.rate is None else f"{row.module.__name__}, {row.claims.rate} = 0.4"
 
 
-def main() -> None:
-    """Write every page and the list of them."""
+def write_rules(folder: Path = RULES) -> None:
+    """Write the page of every rule."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.md"):
+        old.unlink()
+    for rule in rules():
+        (folder / f"{rule.id}.md").write_text(rule_page(rule), encoding="utf-8")
+
+
+def write_variants() -> None:
+    """Write the page and the picture of every variant, and the list of them."""
     HERE.mkdir(parents=True, exist_ok=True)
     for old in (*HERE.glob("*.md"), *HERE.glob("*.svg")):
         old.unlink()
@@ -53,6 +66,12 @@ def main() -> None:
     names = "\n".join(row.module.__name__ for row in dk.catalog())
     picture = "![One training pass of every variant](gallery.svg)"
     (HERE / "index.md").write_text(f"# Variants\n\n{picture}\n\n```{{toctree}}\n{names}\n```\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write all of it."""
+    write_variants()
+    write_rules()
 
 
 if __name__ == "__main__":

@@ -56,3 +56,58 @@ def test_the_variance_before_batch_norm_grows_by_one_over_q() -> None:
     # the mean of 16 * 4000 terms are below the bound, so a false alarm is rarer than one in a million seeds
     assert torch.allclose(train / quiet, torch.full((3,), 2.0).double(), atol=2 * 5 * 20 ** 0.5 / (16 * 4000) ** 0.5)
     assert seen.gradients == {"1.weight", "1.bias"}
+
+
+def test_the_random_states_of_devices_in_use_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.tensor([1, 2], dtype=torch.uint8)]  # of a device that counts its seedings
+
+    seeded: list[int] = []
+
+    def seed(number: int) -> None:
+        seeded.append(number)
+        states[0] = states[0] + 1
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(states))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda given: states.__setitem__(slice(None), given))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed)
+    audit(nn.Dropout(0.5), torch.ones(2, 30))
+    assert set(seeded) == {0, 1}
+    assert torch.equal(states[0], torch.tensor([1, 2], dtype=torch.uint8))
+
+
+class _Part(nn.Module):
+    """A layer that passes over two of its modules, one of which is a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.left, self.parts = nn.Linear(4, 4), nn.Dropout(0.5), nn.ModuleList([nn.Identity()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.used(x)
+        return torch.nn.functional.dropout(out, 0.5)
+
+
+def test_what_repeats_in_each_layer_is_told_once() -> None:
+    result = audit(nn.Sequential(*(_Part() for _ in range(6))), torch.ones(2, 4), select=["DK101"])
+    assert [(gap.what, gap.why) for gap in result.coverage.gaps] == [("6 modules '*.left'", "it did not run")]
+    assert (result.coverage.modules, result.coverage.total) == (1 + 6 * 2, 1 + 6 * 4)
+    (found,) = result.findings
+    assert (found.place.module, found.evidence["p"]) == ("0", 0.5)
+    assert found.message.endswith("; so do 1, 2, 3 and 2 more")
+
+
+def test_layers_of_other_rates_are_told_apart() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Dropout(p) for p in (0.1, 0.1, 0.4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                x = part(part(x)).matmul(torch.ones(40, 40))
+            return x
+
+    found = audit(Net(), torch.ones(2, 40), select=["DK206"]).findings
+    assert sorted((finding.place.module, finding.evidence["p"]) for finding in found) == [
+        ("parts.0", pytest.approx(0.19)), ("parts.2", pytest.approx(0.64))]

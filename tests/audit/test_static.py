@@ -564,6 +564,18 @@ GOOD = {
                 for x, _ in loader:
                     net(x)
         """,
+    "a loss has no mode": """
+        def fit(model, loader, val_loader):
+            criterion = nn.CrossEntropyLoss()
+            for epoch in range(3):
+                model.train()
+                for x, y in loader:
+                    criterion(model(x), y).backward()
+                model.eval()
+                with torch.no_grad():
+                    for x, y in val_loader:
+                        print(criterion(model(x), y))
+        """,
     "functional dropout with the mode": """
         class Block(nn.Module):
             def forward(self, x, *more):

@@ -428,3 +428,17 @@ def test_data_cannot_be_rebound():
     assert isinstance(data, Data)
     with pytest.raises(AttributeError):
         data.x_train = X
+
+
+def test_a_dataset_that_raises_in_the_middle_is_named():
+    class Torn(Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            if index == 17:
+                raise OSError("the file ends here")
+            return torch.zeros(3), index % 2
+
+    with pytest.raises(InputError, match="OSError at index 17: the file ends here"):
+        load(Torn())

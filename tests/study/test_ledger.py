@@ -1,9 +1,11 @@
 """The ledger keeps whole runs, for one experiment, for one writer."""
 
+from dataclasses import replace
+
 import pytest
 
 from dropkit.core.errors import InputError
-from dropkit.study.ledger import NAME, Ledger, check_folder, read_progress
+from dropkit.study.ledger import NAME, Ledger, LedgerError, check_folder, read_failures, read_progress
 from dropkit.study.result import Arm, Bin, Run, SiteRate
 
 ARM = Arm("intended", "the intended rates", [SiteRate("1", "Dropout", 0.5)])
@@ -66,3 +68,27 @@ def test_progress_can_be_read_while_the_ledger_is_held(tmp_path):
     with Ledger(tmp_path, "h", "digits", PLAN) as ledger:
         ledger.add(ARM, make_run(1), 1.0)
         assert read_progress(tmp_path) == ("digits", PLAN, {("intended", 1)})
+
+
+def test_a_failure_is_noted_until_the_run_finishes(tmp_path):
+    with Ledger(tmp_path, "h", "digits", PLAN) as ledger:
+        ledger.fail(ARM, 0, "MemoryError: first")
+        ledger.fail(ARM, 0, "MemoryError: the moon is full")
+        ledger.fail(ARM, 1, "ValueError: odd")
+        assert read_failures(tmp_path) == {("intended", 0): "MemoryError: the moon is full", ("intended", 1): "ValueError: odd"}
+        ledger.add(ARM, make_run(), 1.0)
+    assert read_failures(tmp_path) == {("intended", 1): "ValueError: odd"}
+
+
+def test_a_full_disk_is_told_and_the_runs_before_are_safe(tmp_path):
+    with Ledger(tmp_path, "h", "digits", PLAN) as ledger:
+        ledger.add(ARM, make_run(0), 1.0)
+        pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+        ledger._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
+        large = replace(make_run(1), history={"train_loss": [0.1] * 10_000})
+        with pytest.raises(LedgerError, match="database or disk is full. The runs in it are safe; make room"):
+            ledger.add(ARM, large, 1.0)
+    with Ledger(tmp_path, "h", "digits", PLAN) as ledger:
+        assert ledger.finished([ARM], [0, 1]) == {("intended", 0): (make_run(0), 1.0)}
+        ledger.add(ARM, large, 1.0)
+        assert len(ledger.finished([ARM], [0, 1])) == 2

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
+
+if TYPE_CHECKING:
+    from dropkit.audit.observation import Observation
 
 
 def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: Iterable[str] | None = None,
@@ -35,17 +38,32 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
         >>> [found.rule for found in audit(Head(), torch.ones(2, 30)).findings]
         ['DK101']
     """
-    from dropkit.audit.allow import chosen, known_ids
+    from dropkit.audit.allow import known_ids
     from dropkit.audit.builders import as_built
-    from dropkit.audit.probe import observe  # loaded when first used: every program imports this module
-    from dropkit.audit.rules import rules
-    from dropkit.audit.rules.dk304 import rates_reach
+    from dropkit.audit.probe import kept_states, observe, runs  # loaded when first used: every program imports this module
 
     build, built, rates = as_built(model, rates)
     wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
-    seen = observe(built, inputs)
+    with kept_states():
+        seen = observe(built, inputs)
+        findings, gaps = _checked(seen, build, rates, wanted, unwanted)
+    ran = tuple(mode for mode in seen.passes if seen.ran(mode))
+    entered = {path for found in seen.passes.values() for path in found.entered}
+    total = sum(runs(part) for part in seen.modules.values())
+    names = dict.fromkeys(site.name for mode in ran for site in seen.site_calls(mode))
+    return AuditResult(tuple(findings), Coverage(ran, len(entered), total, tuple(names), (), (*seen.gaps, *gaps)),
+                       target=type(built).__name__)
+
+
+def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: Any, wanted: Iterable[str] | None,
+             unwanted: Iterable[str]) -> tuple[list[Finding], list[Gap]]:
+    """What the chosen rules find, the most severe first, and the rules that failed."""
+    from dropkit.audit.allow import chosen
+    from dropkit.audit.rules import rules
+    from dropkit.audit.rules.dk304 import rates_reach
+
     findings: list[Finding] = []
-    gaps = list(seen.gaps)
+    gaps: list[Gap] = []
     for rule in rules():
         check = rule.check if build is None or rule.id != "DK304" else lambda seen: rates_reach(build, seen.inputs, rates)
         if check is None or not chosen(rule.id, wanted, unwanted):
@@ -55,8 +73,4 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
         except Exception as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
-    ran = tuple(mode for mode in seen.passes if seen.ran(mode))
-    entered = {path for found in seen.passes.values() for path in found.entered}
-    names = dict.fromkeys(site.name for mode in ran for site in seen.site_calls(mode))
-    return AuditResult(tuple(findings), Coverage(ran, len(entered), len(seen.modules), tuple(names), (), tuple(gaps)),
-                       target=type(built).__name__)
+    return findings, gaps

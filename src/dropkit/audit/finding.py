@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 SEVERITIES = ("note", "warning", "error")
 
@@ -70,20 +70,45 @@ class Finding:
 
 
 def unique(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """One finding of each line: a site may run many times, in a loop over time or layers.
+    """One finding of each line: a site may run many times, in a loop over time, and stand in many layers of one kind.
 
     Args:
-        findings: of those of one rule that name one line of one module, and one function, the first is kept.
+        findings: of those of one rule, line, severity and rate whose modules' paths differ in nothing but numbers, the first is
+            kept and names the others.
 
     Example:
-        >>> steps = [Finding("DK303", "drops", Place("", "net.py", 3), "warning", "Move it", subject=f"dropout#{n}")
-        ...          for n in (1, 2)]
-        >>> len(list(unique(steps)))
-        1
+        >>> layers = [Finding("DK202", "drops", Place(f"layers.{n}.drop", "net.py", 3), "warning", "Move it", subject="drop")
+        ...           for n in (0, 1, 1)]
+        >>> [(found.place.module, found.message) for found in unique(layers)]
+        [('layers.0.drop', 'drops; so does layers.1.drop')]
     """
-    told: set[tuple[str, Place, str]] = set()
+    groups: dict[tuple[object, ...], dict[tuple[object, ...], Finding]] = {}
     for found in findings:
-        key = found.rule, found.place, found.subject.partition("#")[0]
-        if key not in told:
-            told.add(key)
-            yield found
+        place = found.place
+        named = found.subject.partition("#")[0]
+        own = (place.module, named)
+        alike = own if place.line is None else (alike_path(place.module or ""), alike_path(named))
+        key = found.rule, found.severity, place.file, place.line, found.evidence.get("p"), *alike
+        groups.setdefault(key, {}).setdefault(own, found)
+    for same in groups.values():
+        first, *others = same.values()
+        yield replace(first, message=first.message + _also(others)) if others else first
+
+
+def alike_path(path: str) -> str:
+    """A module's path with a star for each number in it, which layers of one kind share.
+
+    Args:
+        path: as in `Place.module`.
+
+    Example:
+        >>> alike_path("blocks.12.conv2.0")
+        'blocks.*.conv2.*'
+    """
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))
+
+
+def _also(others: Sequence[Finding]) -> str:
+    names = list(dict.fromkeys(found.place.module or "(model)" for found in others))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"; so {'does' if len(names) == 1 else 'do'} {shown}"

@@ -119,8 +119,7 @@ class Observation:
         batch_norm_inputs: by the module's path: per channel the variance of its input in training and in evaluation, each over
             a number of runs, to be compared by rule DK201: ``(train, eval)``.
         gradients: the names of the parameters that a sum of the outputs reaches in training; None where no backward was run.
-        redrawn: lines at which the backward pass computes a site again, on the same input, and gets another result; by the
-            site's path for modules, by the line itself for functional calls.
+        redrawn: lines that draw random numbers in the forward pass and others when the backward pass computes them again.
         gaps: what could not be observed.
     """
 
@@ -130,7 +129,7 @@ class Observation:
     passes: dict[str, Pass] = field(default_factory=dict)
     batch_norm_inputs: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     gradients: set[str] | None = None
-    redrawn: dict[str, Place] = field(default_factory=dict)
+    redrawn: list[Place] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
     def ran(self, mode: str) -> Pass | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from dropkit.audit.finding import alike_path
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.probe_measure import reached, variances
 from dropkit.audit.probe_pass import run_pass
 from dropkit.audit.result import Gap
-from dropkit.surgery.modules import walk
+from dropkit.surgery.modules import kind_of, walk
 
 
 def observe(model: nn.Module, inputs: Any) -> Observation:
@@ -25,13 +28,30 @@ def observe(model: nn.Module, inputs: Any) -> Observation:
         model: any module. One that cannot be copied is not run.
         inputs: as in `dropkit.surgery.calls.call_model`.
     """
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    try:
+    with kept_states():
         return _observed(model, inputs)
+
+
+@contextmanager
+def kept_states() -> Iterator[None]:
+    """Put back all random states at the end of the ``with``; those of CUDA's devices if CUDA is in use.
+
+    Example:
+        >>> with kept_states():
+        ...     first = torch.rand(1)
+        >>> torch.equal(first, torch.rand(1))
+        True
+    """
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
+        if devices is not None:
+            torch.cuda.set_rng_state_all(devices)
 
 
 def _observed(model: nn.Module, inputs: Any) -> Observation:
@@ -54,13 +74,43 @@ def _observed(model: nn.Module, inputs: Any) -> Observation:
             found.varies = _varies(found.output, run_pass(probed, inputs, mode, seed=1).output)
             if found.varies is None:
                 seen.gaps.append(Gap("outputs in eval", "they hold no tensor that two runs can be compared by"))
-    entered = {path for found in seen.passes.values() for path in found.entered}
-    seen.gaps += [Gap(f"module {path!r}", "compiled by torch.jit: only its randomness is seen"
-                      if isinstance(part, torch.jit.ScriptModule) else "it did not run")
-                  for path, part in seen.modules.items() if path not in entered]
+    seen.gaps += _not_run(seen)
     if seen.ran(TRAIN) is not None and seen.ran(EVAL) is not None:
         _measure(seen)
     return seen
+
+
+def _not_run(seen: Observation) -> Iterator[Gap]:
+    """The modules that no pass ran, those of one kind in layers of one kind as one."""
+    entered = {path for found in seen.passes.values() for path in found.entered}
+    kinds: dict[tuple[str, str, type], list[str]] = {}
+    for path, part in seen.modules.items():
+        if path not in entered and _tells(part):
+            why = "compiled by torch.jit: only its randomness is seen" if isinstance(part, torch.jit.ScriptModule) else (
+                "it did not run")
+            kinds.setdefault((alike_path(path), why, type(part)), []).append(path)
+    for (alike, why, _), paths in kinds.items():
+        yield Gap(f"module {paths[0]!r}" if len(paths) == 1 else f"{len(paths)} modules {alike!r}", why)
+
+
+def _tells(part: nn.Module) -> bool:
+    """Whether it matters that a module did not run: torch's own layers do what they are known for."""
+    if not runs(part):
+        return False
+    return not type(part).__module__.startswith("torch.nn.modules") or kind_of(part) is not None or bool(list(part.children()))
+
+
+def runs(part: nn.Module) -> bool:
+    """Whether a module has a forward: lists of modules have none.
+
+    Args:
+        part: any module.
+
+    Example:
+        >>> runs(nn.ModuleList()), runs(nn.Sequential())
+        (False, True)
+    """
+    return isinstance(part, torch.jit.ScriptModule) or type(part).forward is not nn.Module.forward
 
 
 def _measure(seen: Observation) -> None:

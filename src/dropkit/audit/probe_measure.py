@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from dropkit.audit.finding import Place
 from dropkit.audit.probe_twice import Twice
 from dropkit.surgery.calls import call_model, copy_inputs
+from dropkit.surgery.draws import Draws
 from dropkit.surgery.modules import walk
 
 
@@ -44,19 +45,20 @@ def variances(model: nn.Module, inputs: Any, training: bool, runs: int) -> dict[
     return {path: square / count - (total / count).square() for path, (total, square, count) in sums.items()}
 
 
-def reached(model: nn.Module, inputs: Any) -> tuple[set[str], dict[str, Place]]:
-    """The names of the parameters that get a gradient from a sum of the outputs in training, and the sites drawn anew.
+def reached(model: nn.Module, inputs: Any) -> tuple[set[str], list[Place]]:
+    """The names of the parameters that get a gradient from a sum of the outputs in training, and the lines that draw anew.
 
     Args:
         model: any module; its gradients are overwritten.
         inputs: as in `dropkit.surgery.calls.call_model`.
 
     Returns:
-        The names, and as `Observation.redrawn` the sites whose mask was another one in the backward pass.
+        The names, and the lines as in `Observation.redrawn`.
     """
     model.train()
     model.zero_grad(set_to_none=True)
-    with torch.enable_grad(), Twice(model) as twice:
+    twice = Twice()
+    with torch.enable_grad(), Draws(twice.drawn):
         outputs = [x for x in tree_leaves(call_model(model, copy_inputs(inputs))) if isinstance(x, Tensor) and x.requires_grad]
         twice.backward = True
         if outputs:

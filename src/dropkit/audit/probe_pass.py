@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dropkit.audit.finding import Place
 from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
 from dropkit.surgery.calls import call_model, copy_inputs
+from dropkit.surgery.draws import Draws
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.watch import Frame, Watch
@@ -94,6 +94,10 @@ class _Recorder:
         op.site = self.pending = SiteCall(name, kind, p, active, functional, op, _forgetful())
         self.result.sites.append(self.pending)
 
+    def drawn(self, operator: Any, result: Any) -> None:
+        if not self.depth:
+            self.result.opaque.append(Opaque(str(operator), self.path, place_of_call(self.path)))
+
     def settle(self, result: Any, start: int) -> None:
         """Give the site that waits for its operation the one that made the result: dropkit's functions are several.
 
@@ -159,31 +163,6 @@ class _Semantic(TorchFunctionMode):
         return result
 
 
-class _Truth(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.recorder = recorder
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        given = kwargs or {}
-        if not self.recorder.depth and torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, given):
-            path = self.recorder.path
-            self.recorder.result.opaque.append(Opaque(str(func), path, place_of_call(path)))
-        return func(*args, **given)
-
-
-def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the arguments leave anything to chance."""
-    for index, argument in enumerate(func._schema.arguments):
-        value = args[index] if index < len(args) else kwargs.get(argument.name, argument.default_value)
-        if argument.name in ("train", "training") and value is False:
-            return False
-        if argument.name in ("p", "dropout", "dropout_p") and isinstance(value, float) and value == 0:
-            return False
-    return True
-
-
 @contextmanager
 def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the stack of modules; modules that are sites, recurrent ones too, explain what is drawn in them."""
@@ -228,11 +207,13 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0) -> Pass:
     recorder.names = {id(x): name for name, x in model.named_parameters()}
     given = copy_inputs(inputs)
     recorder.op("input", (), given)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed devices that are not in use yet, when they are
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     state = random.getstate()
     try:
-        with _hooks(model, recorder), _Truth(recorder), _Semantic(recorder):
+        with _hooks(model, recorder), Draws(recorder.drawn), _Semantic(recorder):
             watch = _Sites(model, recorder.notice)
             watch.recorder = recorder
             with watch, torch.no_grad():

@@ -1,86 +1,45 @@
-"""Sites that run again in a backward pass: whether they draw the mask that they drew in the forward pass."""
+"""Lines that draw random numbers again in a backward pass: whether these are the numbers of the forward pass."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from dropkit.audit.finding import Place
 from dropkit.audit.probe_pass import place_of_call
-from dropkit.surgery.functional import read
-from dropkit.surgery.modules import kind_of, walk
 
-_SAMPLE = 4096  # values of a tensor that are kept: more than a mask needs to be told from another
-
-_Values = tuple[Tensor, Tensor]
+_SAMPLE = 4096  # values of a result that are kept: more than a mask needs to be told from another
 
 
-class Twice(TorchFunctionMode):
-    """Compares what sites give in a forward pass and when a checkpoint computes them again, on the same input.
+class Twice:
+    """Compares what a line draws in a forward pass and when a checkpoint computes it again."""
 
-    Args:
-        model: any module in training.
-    """
+    def __init__(self) -> None:
+        self.backward = False
+        self.redrawn: list[Place] = []
+        self._first: dict[Place, list[Tensor]] = {}
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model, self.backward = model, False
-        self.redrawn: dict[str, Place] = {}
-        self._first: dict[str, list[_Values]] = {}
-        self._inside: list[Tensor] = []  # what the modules that are sites and run now were given
-        self._undo = ExitStack()
+    def drawn(self, operator: Any, result: Any) -> None:
+        """Note a draw, or compare it; see `dropkit.surgery.draws.Draws`.
 
-    def __enter__(self) -> Self:
-        for path, module in walk(self.model):
-            if kind_of(module) is not None and not isinstance(module, torch.jit.ScriptModule):
-                self._undo.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
-                hook = module.register_forward_hook(lambda part, args, output, path=path: self._leave(path, output))
-                self._undo.callback(hook.remove)
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        self._undo.close()
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        given = kwargs or {}
-        call = None if self._inside else read(func, args, given)
-        if call is None or not call.training or call.p == 0:
-            return func(*args, **given)
-        before = _values((args, given))
-        result = func(*args, **given)
-        place = place_of_call("")
-        self._compare(f"{place.file}:{place.line}", place, (before, _values(result)))
-        return result
-
-    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._inside.append(_values((args, kwargs)))  # before the call, which may write into its argument
-
-    def _leave(self, path: str, output: Any) -> None:
-        self._compare(path, place_of_call(path), (self._inside.pop(), _values(output)))
-
-    def _compare(self, name: str, place: Place, now: _Values) -> None:
+        Args:
+            operator: what drew.
+            result: what it gave.
+        """
+        place, now = place_of_call(""), _values(result)
         if not self.backward:
-            self._first.setdefault(name, []).append(now)
+            self._first.setdefault(place, []).append(now)
             return
-        results = [after for before, after in self._first.get(name, ()) if _same(before, now[0])]
-        if results and not any(_same(after, now[1]) for after in results):
-            self.redrawn[name] = place
+        first = self._first.get(place, [])
+        if first and place not in self.redrawn and not any(x.shape == now.shape and torch.equal(x, now) for x in first):
+            self.redrawn.append(place)
 
 
 def _values(x: Any) -> Tensor:
-    """A sample of the numbers in tensors, by value."""
-    found = [leaf.detach().flatten()[:_SAMPLE].double().cpu() for leaf in tree_leaves(x)
-             if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    """A sample of the numbers in tensors, copied: what draws may have written into what is written into again."""
+    found = [leaf.detach().flatten()[:_SAMPLE].to("cpu", torch.float64, copy=True) for leaf in tree_leaves(x)
+             if isinstance(leaf, Tensor)]
     return torch.cat(found) if found else torch.empty(0)
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.allclose(first, second, equal_nan=True)

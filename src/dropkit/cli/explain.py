@@ -1,9 +1,10 @@
-"""``dropkit explain``: what a variant is, when to use it, and a picture of its mask."""
+"""``dropkit explain``: what a variant is, when to use it, and a picture of its mask; or what a rule of the audit finds."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,26 @@ from dropkit.explain.sections import SHOWN, plain, sections
 from dropkit.variants.claims import Variant
 
 _RATE = 0.4
+_RULE = re.compile(r"dk\d+", re.IGNORECASE)
 
 
 def add(commands: Any) -> None:
     """Add the subcommand to ``commands``."""
-    parser = commands.add_parser("explain", help="what a variant is and when to use it",
-                                 description="Explain a variant: maths, use, rates, evidence, and a picture of its mask.")
-    parser.add_argument("name", help="a variant's name as `dropkit list` shows it, or its class")
+    parser = commands.add_parser("explain", help="what a variant is and when to use it, or what a rule of the audit finds",
+                                 description="Explain a variant: maths, use, rates, evidence, and a picture of its mask. Or a "
+                                             "rule of the audit: why, how to mend it, an example, sources.")
+    parser.add_argument("name", help="a variant's name as `dropkit list` shows it, its class, or a rule's id such as DK201")
     parser.add_argument("--svg", metavar="FILE", help="write the picture of the mask to an SVG file, too")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a variant's explanation."""
+    """Print a variant's explanation, or a rule's."""
+    if _RULE.fullmatch(arguments.name):
+        from dropkit.audit.pages import find_rule, rule_text  # the rules are loaded for those who ask for one
+
+        print(rule_text(find_rule(arguments.name)))
+        return 0
     row = _find(arguments.name)
     grids = mask_of(row, _RATE)
     print(_words(row))

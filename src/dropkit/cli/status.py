@@ -8,20 +8,22 @@ from typing import Any
 
 from dropkit.cli.extras import need
 
+Key = tuple[str, int]  # arm and seed
+
 
 def add(commands: Any) -> None:
     """Add the subcommand to ``commands``."""
     parser = commands.add_parser("status", help="how far a study is",
-                                 description="Count the finished runs of a study, or the trials of a tuning, also while it "
-                                             "is going on.")
+                                 description="Show a study's runs, also while it is going on: finished (x), begun (~), "
+                                             "failed (!), waiting (.); or count the trials of a tuning.")
     parser.add_argument("folder", help="the folder of a study or a tuning")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print each arm's finished seeds, and the verdict if there is one."""
-    need("study", "filelock")
-    from dropkit.study.ledger import read_progress
+    """Print each arm's seeds, what was begun or failed, and the verdict if there is one."""
+    need("study", "filelock", "cloudpickle")
+    from dropkit.study.ledger import read_failures, read_progress
     from dropkit.study.result import load_result
 
     folder = Path(arguments.folder)
@@ -29,10 +31,16 @@ def run(arguments: argparse.Namespace) -> int:
         need("tune", "optuna")
         return _tuning(folder)
     name, plan, done = read_progress(folder)
+    begun, failed = _begun(folder, plan), read_failures(folder)
     total, finished = sum(map(len, plan.values())), sum((arm, seed) in done for arm in plan for seed in plan[arm])
     print(f"{name}: {finished} of {total} runs finished")
     for arm, seeds in plan.items():
-        print(f"  {arm:<12} " + " ".join("x" if (arm, seed) in done else "." for seed in seeds))
+        print(f"  {arm:<12} " + " ".join(_sign((arm, seed), done, begun, failed) for seed in seeds))
+    for key in [(arm, seed) for arm in plan for seed in plan[arm] if (arm, seed) not in done]:
+        if key in begun:
+            print(f"  {key[0]}, seed {key[1]}: {begun[key]}")
+        if key in failed:
+            print(f"  {key[0]}, seed {key[1]}: failed: {failed[key]}")
     if finished < total:
         print("Run the same command to go on.")
     elif (folder / "result.json").exists():
@@ -50,3 +58,21 @@ def _tuning(folder: Path) -> int:
         print("Run the same `dropkit tune` command to go on.")
         return 0
     return run(argparse.Namespace(folder=folder / CONFIRM))
+
+
+def _begun(folder: Path, plan: dict[str, list[int]]) -> dict[Key, str]:
+    """Return how far runs in hand are, by what they report, and stopped ones, by their checkpoints."""
+    from dropkit.study.checkpoint import marks
+    from dropkit.study.worker import last_report
+
+    found = {(mark.arm, mark.seed): f"epoch {mark.epoch}, step {mark.step} in its checkpoint" for mark in marks(folder)}
+    for index, (arm, seeds) in enumerate(plan.items()):
+        for seed in seeds:
+            report = last_report(folder, index, seed)
+            if report is not None:
+                found[arm, seed] = f"epoch {report[0]} reached"
+    return found
+
+
+def _sign(key: Key, done: set[Key], begun: dict[Key, str], failed: dict[Key, str]) -> str:
+    return "x" if key in done else "~" if key in begun else "!" if key in failed else "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -20,8 +21,8 @@ def print_summary(result: StudyResult, page: Path) -> None:
     console.print(_table(result), soft_wrap=False)
     for caution in result.cautions:
         console.print(Text(f"Caution: {caution}"))
-    for found in result.diagnoses:
-        console.print(Text(f"Finding ({found.kind}): {found.sentence} {found.remedy}"))
+    for line in _findings(result):
+        console.print(Text(line))
     console.print(Text(f"Setting: {result.verdict.setting}"))
     console.print(Text(f"Report:  {page}"))
 
@@ -44,6 +45,16 @@ def print_comparison(first: StudyResult, second: StudyResult, page: Path) -> Non
     for caution in cautions(first, second, found):
         console.print(Text(f"Caution: {caution}"))
     console.print(Text(f"Report:  {page}"))
+
+
+def _findings(result: StudyResult) -> list[str]:
+    """A line a finding; what is found in several arms is said of the first, and the others are named."""
+    lines = []
+    for said, group in groupby(result.diagnoses, key=lambda found: (found.kind, found.remedy)):
+        first, *others = group
+        also = f" The same in {', '.join(repr(found.arm) for found in others)}." if others else ""
+        lines.append(f"Finding ({said[0]}): {first.sentence}{also} {first.remedy}")
+    return lines
 
 
 def _table(result: StudyResult) -> Table:

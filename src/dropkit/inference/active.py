@@ -95,7 +95,8 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
         _warn_of_unknown([name for name, site in found.items() if site.kind == UNKNOWN])
     _set_rates(found, _resolved(rates, [name for name in chosen if found[name].kind != UNKNOWN]))
     swapped = _on_our_masks(twin)
-    active = Active(_evaluated(twin), calls={(site.module, site.call.key): None for site in found.values() if site.call is not None})
+    calls = {(site.module, site.call.key): None for site in found.values() if site.call is not None}
+    active = Active(_evaluated(twin), calls=dict(calls))
     for name in chosen:
         _activate(active, name, found[name])
     active.watched = bool(active.calls) or not swapped or _unroute_idle(modules, active.modules)

@@ -116,8 +116,8 @@ def relu_moments(x: Moments, slope: float = 0.0) -> Moments:
     """
     def gain() -> Tensor:
         deviation = x.variance.sqrt()
-        above = torch.special.ndtr(x.mean.detach() / deviation.clamp_min(torch.finfo(deviation.dtype).tiny))
-        return above if not slope else slope + (1 - slope) * above
+        above: Tensor = torch.special.ndtr(x.mean / deviation.clamp_min(torch.finfo(deviation.dtype).tiny))
+        return slope + (1 - slope) * above
 
     return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.relu_moments(m, v, slope), gain))
 
@@ -143,7 +143,12 @@ def quadrature_moments(x: Moments, function: Callable[[Tensor], Tensor], nodes: 
             second.addcmul_(distance, distance, value=weight)
         return center + first, (second - first.square()).clamp_min_(0.0)
 
-    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.in_blocks(block, m, v)))
+    def gain() -> Tensor:
+        deviation = x.variance.sqrt().clamp_min_(0.01)  # smaller, a difference would be one of rounding errors
+        steps = (function(x.mean + node * deviation).mul_(weight * node) for node, weight in _hermite(nodes))
+        return functools.reduce(Tensor.add_, steps).div_(deviation)
+
+    return Moments(*element_wise(x.mean, x.variance, lambda m, v: moments.in_blocks(block, m, v), gain))
 
 
 def softmax_moments(x: Moments, dim: int = -1, log: bool = False) -> Moments:

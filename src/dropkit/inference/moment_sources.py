@@ -125,28 +125,28 @@ def vary_together(mean: Tensor, center: Tensor, variance: float, dims: tuple[int
     return mean + center.detach() * _THREAD.sources.add(center.new_full(shape, variance))
 
 
-def element_wise(mean: Tensor, variance: Tensor, rule: Rule, slope: Callable[[], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+def element_wise(mean: Tensor, variance: Tensor, rule: Rule, slope: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """Apply a rule; where sources are recorded what varies passes by its expected slope, and the rest is a source.
 
-    For normal x with variance v the expected slope g of f has ``Var[f(x)] = g^2 v + r``, with r at least 0.
+    For normal x with variance v the expected slope of f is ``g = E[f(x) (x - mu)] / v``, and ``Var[f(x)] = g^2 v + r`` with r
+    at least 0.
 
     Args:
         mean: of x.
         variance: of x.
         rule: gives the moments of f(x).
-        slope: gives g where that is known; otherwise the derivative of the rule's mean, which g is.
+        slope: gives g.
 
     Example:
-        >>> element_wise(torch.ones(1), torch.ones(1), lambda m, v: (2 * m, 4 * v))
+        >>> element_wise(torch.ones(1), torch.ones(1), lambda m, v: (2 * m, 4 * v), lambda: torch.full((1,), 2.0))
         (tensor([2.]), tensor([4.]))
     """
     if _THREAD.sources is None:
         return rule(mean, variance)
-    center = mean.detach().requires_grad_(slope is None)
-    after, spread = rule(center, variance)
-    gain = torch.autograd.grad(after.sum(), center)[0] if slope is None else slope()
-    after, spread = after.detach(), spread.detach()
-    rest = torch.addcmul(spread, gain * gain, variance, value=-1).clamp_min_(0.0)
+    with torch.no_grad():
+        after, spread = rule(mean.detach(), variance)
+        gain = slope()
+        rest = torch.addcmul(spread, gain * gain, variance, value=-1).clamp_min_(0.0)
     return vary(after + gain * (mean - mean.detach()), rest), spread
 
 

@@ -41,9 +41,9 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
     variance ``(mu^2 + v) p / q``, and to every activation, which hands on what varies by its expected slope and adds the rest.
     The output's variance is the sum of these times its squared derivatives, so that units that hang on one mask do vary
     together, and so do elements that share one. It costs one backward pass for each output of an example, and the variance of a
-    trained network is near, also with convolutions and in any forward. With ``covariance=True`` covariances are followed forwards
-    instead, through networks of linear layers, ReLU and dropout of single elements, which costs as much as one example more for
-    each unit of the widest layer.
+    trained network is near, also with convolutions and in any forward. With ``covariance=True`` covariances are followed
+    forwards instead, through networks of linear layers, ReLU and dropout of single elements, which costs as much as one example
+    more for each unit of the widest layer.
 
     Args:
         model: a module of supported layers, in ``nn.Sequential`` or in any forward that ``torch.fx`` can trace. It stays as
@@ -77,7 +77,8 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
     inner = unwrap(model)
     args, kwargs = _arguments(inputs)
     if linearised and covariance:
-        raise InputError("variances are found in one way", got=phrase("linearised=True and covariance=True"), fix="Pass one of them")
+        raise InputError("variances are found in one way", got=phrase("linearised=True and covariance=True"),
+                         fix="Pass one of them")
     with _evaluating(inner), torch.no_grad():
         if linearised:
             output = _run_back(inner, args, kwargs)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
+from dropkit.surgery.draws import Draws
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import kind_of, walk
 from dropkit.surgery.watch import Frame, Watch
@@ -43,31 +42,11 @@ def strangers(model: nn.Module, inputs: Any) -> dict[str, nn.Module]:
     return {path: module for path, module in drawing.items() if path not in always}
 
 
-class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tells of every operation that draws random numbers."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._tell = tell
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags and _is_on(func, args):
-            self._tell()
-        return func(*args, **kwargs or {})
-
-
-def _is_on(func: Any, args: tuple[Any, ...]) -> bool:
-    """Fused operations that could drop are called in evaluation, too: with a rate or a flag that keeps them from it."""
-    values = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
-    rate = values.get("dropout_p", values.get("dropout", values.get("p", 1.0)))
-    return bool(values.get("train", True)) and rate != 0
-
-
 def _drawing(model: nn.Module, inputs: Any, training: bool) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     watch = Watch(model, _left_out)
 
-    def tell() -> None:
+    def tell(operator: Any, result: Any) -> None:
         frame = watch.innermost()
         if frame is not None and kind_of(frame.module) is None:
             found[frame.path] = frame.module
@@ -76,7 +55,7 @@ def _drawing(model: nn.Module, inputs: Any, training: bool) -> dict[str, nn.Modu
         for _, module in walk(model):
             module.training = training and not isinstance(module, _NormBase) and kind_of(module) is None
         try:
-            with watch, _Draws(tell):
+            with watch, Draws(tell):
                 call_model(model, copy_inputs(inputs))
         except Exception:  # the model as it is used, in evaluation, tells its errors elsewhere
             return found if training else {}

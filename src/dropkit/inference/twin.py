@@ -80,7 +80,8 @@ def _check_own(model: nn.Module, modules: list[nn.Module]) -> None:
 
 def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
     """Copy a module if its attributes are plain values; ``copy.deepcopy`` takes milliseconds for some dozens."""
-    if not _is_copied_plainly(type(module)):
+    own: Any = type(module)
+    if not _is_copied_plainly(own):
         return False
     copied = dict(vars(module))
     copied.pop("_compiled_call_impl", None)  # of module.compile(); it runs the original
@@ -96,13 +97,13 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
                 return False
         elif name in copied and (kind is not tuple or any(type(x) not in _ATOMS for x in value)):
             return False
-    twin = memo[id(module)] = type(module).__new__(type(module))
+    twin = memo[id(module)] = own.__new__(own)
     vars(twin).update(copied)
     return True
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+def _is_copied_plainly(kind: Any) -> bool:
     """Whether a kind of modules is torch's, or leaves copying to Python and ``nn.Module``."""
     if kind.__module__.startswith("torch.nn.modules."):
         return True

@@ -39,7 +39,8 @@ def sweep_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contr
     noise = "" if second.low is None or second.high is None else (
         f" (95 % interval {number(summary, second.low)} to {number(summary, second.high)})")
     lead = f"{amount(summary, second.mean)} ahead of {others[0]!r}{noise}"
-    return f"Of {len(values)} settings of the rates {best!r} has the best mean, {lead}" + (f"; within the noise of it: {', '.join(map(repr, close))}." if close else ".")
+    rest = f"; within the noise of it: {', '.join(map(repr, close))}" if close else ""
+    return f"Of {len(values)} settings of the rates {best!r} has the best mean, {lead}{rest}."
 
 
 def site_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contrast]) -> str:

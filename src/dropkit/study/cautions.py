@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, variance
 
 from dropkit.study.contrasts import FIRM_SEEDS, LEVEL
 from dropkit.study.result import NO_DIFFERENCE, Arm, Contrast, Run, Summary
 from dropkit.study.wording import count, margin_words, signed
 
-_STILL_FALLING = 0.02  # share of the validation loss whose fall over the last tenth of the epochs counts as falling
+_STILL_FALLING = 0.02  # share of the validation loss whose fall from tenth to tenth of the epochs counts as falling
 
 
 def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence[int], summary: Summary,
@@ -96,17 +97,28 @@ def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
 
 
 def falls(losses: Sequence[float | None]) -> bool:
-    """Tell whether the loss fell by more than 2 % from the start of the last tenth of the epochs to the end.
+    """Tell whether the loss still fell by more than 2 % over the last tenth of the epochs, and by more than it jitters.
 
     Example:
         >>> falls([1.0, 0.5]), falls([1.0, 0.5, 0.5])
         (True, False)
     """
+    return (last_fall(losses) or 0.0) > _STILL_FALLING
+
+
+def last_fall(losses: Sequence[float | None]) -> float | None:
+    """Return by which share the mean loss of the last tenth of the epochs lies below that of the tenth before.
+
+    A fall of less than two standard errors of the two means is 0; None where there are too few epochs or a loss is missing.
+    """
     tenth = max(1, round(len(losses) / 10))
-    if len(losses) <= tenth:
-        return False
-    before, last = losses[-1 - tenth], losses[-1]
-    return before is not None and last is not None and before - last > _STILL_FALLING * abs(before)
+    known = [loss for loss in losses[-2 * tenth:] if loss is not None]
+    if len(known) < 2 * tenth:
+        return None
+    before, after = known[:tenth], known[tenth:]
+    jitter = math.sqrt((variance(before) + variance(after)) / tenth) if tenth > 1 else 0.0
+    fall = fmean(before) - fmean(after)
+    return fall / abs(fmean(before)) if fall > 2 * jitter and fmean(before) != 0 else 0.0
 
 
 def _ceiling(by_arm: Mapping[str, Sequence[Run]], summary: Summary) -> list[str]:

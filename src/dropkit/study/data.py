@@ -251,7 +251,7 @@ def _collected(data: Dataset[Any]) -> tuple[Any, Any]:
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise InputError("a Dataset has a length and items by index", got=phrase(type(data).__name__),
                          fix="Read it into tensors first, or wrap it in a map-style Dataset")
-    items = [data[index] for index in range(len(data))]
+    items = [_item(data, index) for index in range(len(data))]
     for index, item in enumerate(items):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             of = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
@@ -259,6 +259,15 @@ def _collected(data: Dataset[Any]) -> tuple[Any, Any]:
                              got=phrase(f"{type(item).__name__}{of} at index {index}"),
                              fix="Return the features and the target from __getitem__")
     return _stacked([x for x, _ in items], "x"), _stacked([y for _, y in items], "y")
+
+
+def _item(data: Dataset[Any], index: int) -> Any:
+    try:
+        return data[index]
+    except Exception as error:
+        raise InputError("a Dataset gives an item for every index below its length",
+                         got=phrase(f"{type(error).__name__} at index {index}: {error}"),
+                         fix="Correct __getitem__, or the file that it reads") from error
 
 
 def _stacked(values: list[Any], what: str) -> Array:

@@ -99,7 +99,7 @@ def _on_the_output(evidence: Evidence, arm: Arm) -> list[Diagnosis]:
         return []
     return [Diagnosis(
         "misplaced", arm.name, f"A site of arm {arm.name!r} drops the network's outputs.",
-        f"{100 * share:.2g} % of the larger outputs are exactly zero in training and not in evaluation",
+        f"{100 * share:.2g} % of the outputs are exactly zero in training and not in evaluation",
         "Take the dropout behind the last layer away: it puts noise on the predictions and regularises nothing before it.")]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from dropkit.schedules.text import parse
-from dropkit.study.cautions import falls
+from dropkit.study.cautions import falls, last_fall
 from dropkit.study.diagnose_evidence import Evidence, last, measured, middle
 from dropkit.study.result import Arm, Diagnosis, Run
 from dropkit.study.wording import count, signed
 
 _WIDE_POINTS = 0.05  # a gap of a share between 0 and 1 that is wide
 _WIDE_SHARE = 0.25  # and one of any other metric, as a share of the metric
+_NO_GAP = 0.25  # share of the training loss by which the validation loss may lie above it without a gap to speak of
 _FLAT = 0.01  # share of the loss that must fall an epoch, early on
 
 
@@ -21,19 +22,19 @@ def underfitting(evidence: Evidence) -> list[Diagnosis]:
     if plain is None:
         return []
     best = evidence.over_seeds(plain, _best_validation)
-    gap = evidence.over_seeds(plain, lambda run: run.gap)
     found = []
     for arm in evidence.dropping:
-        loss, own = evidence.over_seeds(arm, lambda run: run.train_eval_loss), evidence.over_seeds(arm, lambda run: run.gap)
-        if loss is None or own is None or best is None or loss <= best or own > max(0.0, gap or 0.0) / 2:
+        loss = evidence.over_seeds(arm, lambda run: run.train_eval_loss)
+        held_out = evidence.over_seeds(arm, lambda run: run.val_loss)
+        if loss is None or held_out is None or best is None or evidence.gain(arm, plain) >= 0:
             continue
-        if evidence.gain(arm, plain) < 0:
+        if loss > best and held_out < loss + _NO_GAP * abs(loss):
             found.append(Diagnosis(
                 "underfitting", arm.name,
                 f"Arm {arm.name!r} underfits: in evaluation its loss on the training data is above the one that "
                 f"{plain.name!r} at its best has on unseen data, and there is no gap to close.",
-                f"training loss {loss:.3g} (evaluation mode), against {best:.3g} on validation data for {plain.name!r}; "
-                f"gap {signed(evidence.summary, own)}",
+                f"training loss {loss:.3g} (evaluation mode) and validation loss {held_out:.3g}, against a validation loss of "
+                f"{best:.3g} for {plain.name!r}",
                 "Lower the rates, or widen the network and train for more epochs."))
     return found
 
@@ -89,7 +90,7 @@ def not_converged(evidence: Evidence) -> list[Diagnosis]:
         runs = [run for run in evidence.runs[arm.name] if run.status != "diverged"]
         falling = [run for run in runs if falls(run.history.get("val_loss", []))]
         if runs and len(falling) > len(runs) / 2:
-            fall = middle(_last_fall(run) for run in falling) or 0.0
+            fall = middle(last_fall(run.history["val_loss"]) for run in falling) or 0.0
             found.append(Diagnosis(
                 "not converged", arm.name, f"Arm {arm.name!r} was still improving when training ended.",
                 f"validation loss fell by {100 * fall:.2g} % over the last tenth of {evidence.summary.epochs} epochs, in "
@@ -157,9 +158,3 @@ def _turn(run: Run) -> float | None:
         return None
     lowest, epoch = min(known)
     return float(epoch) if losses[-1] > lowest + 0.05 * abs(lowest) else None
-
-
-def _last_fall(run: Run) -> float | None:
-    losses = run.history.get("val_loss", [])
-    begin, end = losses[-1 - max(1, round(len(losses) / 10))], losses[-1]
-    return None if begin is None or end is None or begin == 0 else (begin - end) / abs(begin)

@@ -17,7 +17,8 @@ In training mode, with masks of the instruments' own, on up to four batches of t
     ratios below about 4 for batches and keys that have nothing in common (cf. *gradient noise scale*: McCandlish et al., "An
     Empirical Model of Large-Batch Training", 2018; for masks: Liu et al., "Dropout Reduces Underfitting", 2023).
 ``output_zeros``
-    Share of the outputs of more than average size in evaluation that are exactly zero in training: a site on the output.
+    Share of the outputs, zeros in evaluation left out, that are exactly zero in training: a site on the output. None where no
+    output is negative, since a ReLU makes zeros of its own.
 
 In evaluation mode, on up to 256 examples:
 
@@ -94,13 +95,10 @@ def measure(ready: Prepared, model: nn.Module, part: Partition, seed: int, step:
     """
     subject = Subject(ready, model, part, seed, step)
     with undisturbed(model):
-        found: dict[str, Any] = {}
         seen = evaluate(subject)
-        found.update(gradients(subject, seen.outputs))
-        found.update(units(seen))
-        found.update(ablations(subject, seen))
-        found["evaluation_noise"] = evaluation_noise(subject, seen.outputs)
-        found.update(variance_shift(subject))
+        found = {"evaluation_noise": evaluation_noise(subject, seen.outputs), **units(seen), **ablations(subject, seen),
+                 **variance_shift(subject),
+                 **gradients(subject, seen.outputs)}  # last: training mode moves the statistics of BatchNorm
     return {name: _finite(value) for name, value in found.items()}
 
 

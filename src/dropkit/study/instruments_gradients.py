@@ -122,8 +122,8 @@ def _ratio(variance: float, signal: float) -> float:
 
 
 def _zeros(outputs: Tensor, evaluated: Tensor) -> float:
-    """Share of outputs above the mean size in evaluation that training makes zero: small ones may be zeroed by a ReLU."""
-    count = min(len(outputs), len(evaluated))
-    sizes = evaluated[:count].abs()
-    large = sizes > sizes.mean()
-    return float((outputs[:count][large] == 0).float().mean())
+    """Share of the outputs that training makes zero; of outputs that are never negative, as a ReLU's, nothing can be told."""
+    kept = evaluated[: len(outputs)]
+    if not bool((kept < 0).any()):
+        return float("nan")
+    return float((outputs[: len(kept)][kept != 0] == 0).float().mean())

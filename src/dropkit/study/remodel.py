@@ -68,7 +68,7 @@ def _vary(model: nn.Module, name: str) -> nn.Module:
     for old in _elementwise(model, f"variant {name!r}").values():
         made[old] = rows[name].module(old.p).train(old.training)
     for parent in list(model.modules()):
-        for key, child in list(parent.named_children()):
+        for key, child in list(parent._modules.items()):  # named_children skips repeats
             if isinstance(child, Dropout) and child in made:
                 setattr(parent, key, made[child])
     return name_streams(made.get(model, model) if isinstance(model, Dropout) else model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -14,7 +13,7 @@ from typing import Protocol
 from dropkit.core.errors import DropkitError
 from dropkit.study.engines.choice import Engine
 from dropkit.study.result import Arm, Run
-from dropkit.study.worker import Failure, Outcome, progress_file
+from dropkit.study.worker import Failure, Outcome, last_report
 
 Task = tuple[int, int]  # (index of the arm, seed)
 _GLANCE = 0.2  # seconds between two looks at the workers' progress
@@ -171,12 +170,9 @@ class _Shift:
         self.book.fail(self.progress.arms[task[0]], seed, failure.error)
 
     def _glance(self, task: Task) -> None:
-        try:
-            lines = progress_file(self.folder, *task).read_text(encoding="utf-8").splitlines()
-            epoch, loss = json.loads(lines[-1])
-        except (OSError, IndexError, ValueError):  # not begun, or a line half written: look again in a moment
-            return
-        self.progress.epoch[self._key(task)], self.progress.loss[self._key(task)] = epoch, loss
+        report = last_report(self.folder, *task)
+        if report is not None:
+            self.progress.epoch[self._key(task)], self.progress.loss[self._key(task)] = report
 
     def _key(self, task: Task) -> tuple[str, int]:
         return self.progress.arms[task[0]].name, task[1]

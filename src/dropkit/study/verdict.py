@@ -63,7 +63,8 @@ def _sentence(summary: Summary, arms: Mapping[str, Arm], chosen: Contrast, inten
     about, effect = subject(arms, chosen), _effect(summary, arms, chosen)
     n, after = len(chosen.seeds), _others(summary, chosen, intended, helpers)
     if chosen.kind == HELPS:
-        only = ", but not at the intended rates" if intended.kind != HELPS and intended.arm == "intended" else ""
+        rates_matter = asks_dropout(arms, chosen) and intended.kind != HELPS and intended.arm == "intended"
+        only = ", but not at the intended rates" if rates_matter else ""
         return f"{about} helps{only}: {effect} {_evidence(summary, chosen)}{after}."
     if chosen.kind == HURTS:
         return f"{about} hurts: {effect} {_evidence(summary, chosen)}."

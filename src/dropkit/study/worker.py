@@ -49,6 +49,15 @@ def progress_file(folder: Path, arm: int, seed: int) -> Path:
     return folder / "progress" / f"{arm}-{seed}.jsonl"
 
 
+def last_report(folder: Path, arm: int, seed: int) -> tuple[int, float] | None:
+    """Return the last epoch that a run in hand has reported, and its training loss; None where there is nothing to read."""
+    try:
+        epoch, loss = json.loads(progress_file(folder, arm, seed).read_text(encoding="utf-8").splitlines()[-1])
+    except (OSError, IndexError, ValueError):  # not begun, or a line half written: there will be more in a moment
+        return None
+    return epoch, loss
+
+
 def initialise(payload: bytes, log: str) -> None:
     """Make a worker process ready: one thread, deaf to signals to its group (the driver decides), gone with the driver.
 

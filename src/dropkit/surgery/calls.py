@@ -108,7 +108,8 @@ def unmoved(model: nn.Module) -> Iterator[None]:
         >>> torch.equal(state, torch.get_rng_state())
         True
     """
-    own = [x for module in modules_of(model) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None]
+    held = [(*module._parameters.values(), *module._buffers.values()) for module in modules_of(model)]
+    own = [x for tensors in held for x in tensors if x is not None]
     _refuse_lazy(own)
     with ExitStack() as undo:
         undo.enter_context(_random_states(own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -106,7 +107,8 @@ def kind_of(module: nn.Module) -> str | None:
     """
     if isinstance(module, nn.RNNBase) and module.num_layers < 2:
         return None
-    return _kind_of_type(type(module))
+    kind: Any = type(module)
+    return _kind_of_type(kind)
 
 
 def rate_attribute(module: nn.Module) -> str | None:
@@ -125,7 +127,7 @@ def rate_attribute(module: nn.Module) -> str | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _kind_of_type(kind: type[nn.Module]) -> str | None:
+def _kind_of_type(kind: Any) -> str | None:
     return next((_KINDS[base] for base in kind.__mro__ if base in _KINDS), None)
 
 

@@ -12,16 +12,15 @@ from dropkit.audit.rule import Rule
 
 def check(seen: Observation) -> Iterator[Finding]:
     """Find sites that run inside a checkpoint which keeps no random state."""
+    redrawn = {(place.file, place.line) for place in seen.redrawn}
     for site in {site.name: site for site in seen.site_calls(TRAIN)}.values():
-        again = seen.redrawn.get(f"{site.op.place.file}:{site.op.place.line}" if site.functional else site.name)
         if site.active and site.forgetful is not None:
             where = replace(site.forgetful, module=site.name.partition(":")[0])
             yield RULE.finding(f"the site {site.name!r} runs inside a checkpoint with preserve_rng_state=False: its mask is "
                                "another when the backward pass computes it again", where,
                                subject=site.name, evidence={"p": site.p})
-        elif site.active and again is not None:
-            yield RULE.finding(f"the backward pass computes the site {site.name!r} again, on the same input, and draws another "
-                               "mask", replace(again, module=site.op.place.module),
+        elif site.active and (site.op.place.file, site.op.place.line) in redrawn:
+            yield RULE.finding(f"the backward pass computes the site {site.name!r} again and draws another mask", site.op.place,
                                "Restore the state of the random number generators around the second computation, as "
                                "torch.utils.checkpoint does", subject=site.name, evidence={"p": site.p})
 

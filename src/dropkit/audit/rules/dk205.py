@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.graph import CHANNELS, CONVOLUTIONS, ELEMENTWISE, VIEWS, graph, label, source
+from dropkit.audit.graph import CHANNELS, CONVOLUTIONS, ELEMENTWISE, NORMS, PLAIN, POOLS, VIEWS, graph, label, source
 from dropkit.audit.observation import Observation
 from dropkit.audit.rule import Rule
+
+_SAME_MAP = (PLAIN | NORMS | POOLS) - {"transpose", "permute", "swapaxes", "t", "get"}  # which make tokens of a map
 
 
 def _check(seen: Observation) -> Iterable[Finding]:
@@ -19,10 +21,11 @@ def _check(seen: Observation) -> Iterable[Finding]:
     for site in known.sites(ELEMENTWISE | CHANNELS):
         before = sum(known.above(op, site.op) for op in convolutions)
         after = sum(known.above(site.op, op) for op in convolutions)
-        first = source(site.op, VIEWS)
+        first, layer = source(site.op, VIEWS), source(site.op, _SAME_MAP)
         # A network that is to give back what it was given may be trained on purpose to make up for what is missing.
         given = before == 0 and first is not None and first.name == "input" and first.shape not in rebuilt
-        if after < 3 or len(site.op.shape) < 3 or known.bypassed(site.op) or not (before == 1 or given):
+        early = before == 1 and layer in convolutions
+        if after < 3 or len(site.op.shape) < 3 or known.bypassed(site.op) or not (early or given):
             continue
         what = "the input of" if given else "after the first of"
         yield RULE.finding(f"{label(site)} (p={site.p:g}) drops {what} {before + after} convolutions", site.op.place,

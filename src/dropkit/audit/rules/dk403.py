@@ -36,16 +36,22 @@ def _check(seen: Observation) -> Iterable[Finding]:
 
 _BAD = """import torch
 from torch import nn
-from torch.nn import functional as F
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(*[part for _ in range(4) for part in (nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.6))])
         self.last = nn.Linear(64, 2)
+
     def forward(self, x):
         return self.last(self.layers(x))
+
+
 def build():
     return Net()
+
+
 def inputs():
     return torch.randn(8, 64)
 """

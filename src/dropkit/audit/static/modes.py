@@ -24,6 +24,8 @@ _CALIBRATION = {"calibrate", "calibration", "calibrating", "calib"}
 _STATISTICS = {"bn", "batchnorm", "norm", "statistics", "stats"}  # of BatchNorm, which are taken in training mode
 _QUANTISES = re.compile(r"quanti[sz]", re.IGNORECASE)
 _MODE_MATTERS = re.compile(r"drop|batch_?norm|transformer|import \*", re.IGNORECASE)
+# Of torch.nn's classes those whose mode matters, or that may hold one: a loss has none.
+_MODED = re.compile(r"Sequential|Module|Drop|BatchNorm|InstanceNorm|Transformer|MultiheadAttention|LSTM|GRU|RNN|RReLU")
 _GENERATORS = {"g", "gen", "generator"}
 _INNER = {"module", "_orig_mod"}  # what wrappers call the model that they wrap
 _DEPTH = 4
@@ -169,7 +171,7 @@ class Walker(StatementWalker):
         local = self.source.classes.get(dotted(func))
         own = local is not None and self.source.is_module(local) and not self.source.is_lightning(local)
         if own or (re.fullmatch(r"torch\.nn\.[A-Z]\w*", name) and name not in _WRAPPERS):
-            cell = Cell(dotted(func), plain=self.plain)
+            cell = Cell(dotted(func), plain=self.plain or not (own or _MODED.search(name)))
         elif name == "timm.create_model" or re.fullmatch(r"torchvision\.models\.[a-z]\w*", name):
             cell = Cell(dotted(func))
         else:
