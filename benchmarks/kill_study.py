@@ -42,25 +42,35 @@ def numbers(out: Path) -> dict[str, Any]:
     return kept
 
 
+def in_hand(out: Path, since: float) -> bool:
+    """Tell whether a run has begun since then: a killed study leaves older files of progress behind."""
+    try:
+        return any(report.stat().st_mtime > since for report in (out / "progress").glob("*.jsonl"))
+    except FileNotFoundError:  # the run has just ended
+        return False
+
+
 def attempt(file: Path, out: Path, patience: float) -> tuple[bool, bool]:
-    """Run or resume the study, and kill it ``patience`` seconds after its first run has begun, or else while it starts.
+    """Run or resume the study, and kill it.
+
+    Args:
+        file: holds the experiment.
+        out: the study's folder.
+        patience: seconds from the moment when a run is in hand to the kill; negative: from the program's start.
 
     Returns:
         Whether it was killed, and whether a run was in hand then.
     """
+    started = time.time()
     process = subprocess.Popen(command(file, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    begun, started = None, time.monotonic()
+    begun = started if patience < 0 else None
     while process.poll() is None:
-        if begun is None and patience >= 0 and any((out / "progress").glob("*.jsonl")):
-            begun = time.monotonic()
-        if patience >= 0:
-            due = begun is not None and time.monotonic() - begun > patience
-        else:
-            due = time.monotonic() - started > -patience
-        if due:
+        if begun is None and in_hand(out, started):
+            begun = time.time()
+        if begun is not None and time.time() - begun > abs(patience):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return True, any((out / "progress").glob("*.jsonl"))
+            return True, in_hand(out, started)
         time.sleep(0.01)
     if process.returncode != 0:
         raise SystemExit(f"the study ended with exit code {process.returncode} of its own accord; its folder is {out}")
@@ -81,14 +91,14 @@ def hammer(file: Path, folder: Path, kills: int, seed: int, longest: float, whol
     finished = False
     while not (finished and count["kills"] >= kills):
         out = folder / str(count["studies finished"])
-        killed, in_hand = attempt(file, out, next(patience) if count["kills"] < kills else 1e9)
+        killed, training = attempt(file, out, next(patience) if count["kills"] < kills else 1e9)
         finished = not killed
         count["kills"] += killed
-        count["kills with a run in hand"] += in_hand
+        count["kills with a run in hand"] += training
         if finished:
             count["studies finished"] += 1
             count["studies that differ"] += numbers(out) != whole
-            print(count, flush=True)
+        print(count, flush=True)
     return count
 
 
@@ -97,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=400, help="a run's length: about 4 ms an epoch")
+    parser.add_argument("--epochs", type=int, default=400, help="length of a run")
     parser.add_argument("--longest", type=float, default=3.0, help="seconds of training between two kills, at most")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:

@@ -18,7 +18,8 @@ class Session:
 def test_each_run_is_shown(tmp_path, capsys):
     arm = Session.arm
     with Ledger(tmp_path, "h", "digits", {"none": [0, 1, 2], "intended": [0, 1, 2]}) as ledger:
-        ledger.add(arm, Run("none", 0, "finished", 0.1, 0.9, 0.05, 0.95, 0.2, 0.9, 0.21, 0.3, 0.05, 0.2, 0.1, 0.01, None, {}), 1.0)
+        run = Run("none", 0, "finished", 0.1, 0.9, 0.05, 0.95, 0.2, 0.9, 0.21, 0.3, 0.05, 0.2, 0.1, 0.01, None, {})
+        ledger.add(arm, run, 1.0)
         ledger.fail(arm, 2, "MemoryError: full")
         save(Place(tmp_path, "h", "data"), Session())
         (tmp_path / "progress").mkdir()

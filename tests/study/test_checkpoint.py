@@ -157,7 +157,7 @@ def test_pickled_code_is_not_run(ready, tmp_path, monkeypatch):
     place, real = place_in(tmp_path), Session.state
     monkeypatch.setattr(Session, "state", lambda session: {**real(session), "kept": Evil()})
     save(place, Session(ready, ready.arms[0], 0))
-    with pytest.raises(Exception, match="weights_only|Weights only"):
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
         load(place, ready.arms[0], 0)
     assert not (tmp_path / "ran").exists()
 

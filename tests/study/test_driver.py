@@ -11,7 +11,8 @@ import pytest
 
 import dropkit as dk
 from dropkit.core.errors import InputError
-from dropkit.study.ledger import read_progress
+from dropkit.study.checkpoint import marks
+from dropkit.study.ledger import read_failures, read_progress
 from dropkit.study.runner import RunError
 
 EXPERIMENT = """
@@ -131,6 +132,7 @@ def test_a_driver_stopped_in_mid_study_resumes_to_the_same_numbers(number, tmp_p
     if number == signal.SIGINT:
         assert driver.returncode == 130
         assert f"Stopped: {len(kept)} of 9 runs are finished and kept" in error
+        assert len(marks(out)) == 2  # the runs in hand had a moment for a checkpoint
     resumed = subprocess.run(command(file, out, "--seeds", "3"), capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{len(kept)} of 9 runs were finished before" in resumed.stderr
@@ -171,6 +173,51 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+KILLS_ITSELF = """
+import os, signal
+from pathlib import Path
+import torch
+
+def optimizer(parameters):
+    tries = Path({tries!r})
+    if torch.initial_seed() == DIES and os.getpid() != {driver}:
+        tries.mkdir(exist_ok=True)
+        if len(list(tries.iterdir())) < {times}:
+            (tries / str(len(list(tries.iterdir())))).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return torch.optim.SGD(parameters, lr=0.1)
+
+from dropkit.core.streams import stream_number
+DIES = stream_number("training:1")
+experiment = dk.Experiment(data="iris", model=build, epochs=2, optimizer=optimizer)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_run_tried_again(tmp_path):
+    file, tries = tmp_path / "exp.py", tmp_path / "tries"
+    body = EXPERIMENT.format(epochs=2) + KILLS_ITSELF
+    file.write_text(body.format(tries=str(tries), driver=os.getpid(), times=2))
+    result = study(file, tmp_path / "out", jobs=2)
+    assert len(list(tries.iterdir())) == 2
+    assert len(result.runs) == 6
+    assert result.provenance.notes
+    assert all("died; the run is tried again" in note for note in result.provenance.notes)
+    assert result.numbers() == study(file, tmp_path / "calm", jobs=2).numbers()  # nobody dies any more
+    assert (tmp_path / "calm" / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_runs_whose_workers_always_die_fail_and_the_others_are_kept(tmp_path):
+    file = tmp_path / "exp.py"
+    file.write_text((EXPERIMENT.format(epochs=2) + KILLS_ITSELF).format(
+        tries=str(tmp_path / "tries"), driver=os.getpid(), times=99))
+    with pytest.raises(RunError, match="seed 1 failed: its worker died 3 times"):
+        study(file, tmp_path / "out", jobs=1, arms={"none": 0.0, "intended": 1.0})
+    assert read_progress(tmp_path / "out")[2] == {("none", 0), ("intended", 0)}
+    assert set(read_failures(tmp_path / "out")) == {("none", 1), ("intended", 1)}
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": True}, {"seeds": [1, 1]}, {"seeds": [-1]}, {"seeds": [0.5]},

@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_and_the_runs_before_are_safe(tmp_path):
         pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
         ledger._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
         large = replace(make_run(1), history={"train_loss": [0.1] * 10_000})
-        with pytest.raises(LedgerError, match="database or disk is full. The runs in it are safe; make room"):
+        with pytest.raises(LedgerError, match=r"database or disk is full\. The runs in it are safe; make room"):
             ledger.add(ARM, large, 1.0)
     with Ledger(tmp_path, "h", "digits", PLAN) as ledger:
         assert ledger.finished([ARM], [0, 1]) == {("intended", 0): (make_run(0), 1.0)}

@@ -3,8 +3,6 @@
 from concurrent.futures import Future
 from dataclasses import replace
 
-import pytest
-
 from dropkit.core.errors import DropkitError
 from dropkit.study import runner
 from dropkit.study.ledger import LedgerError
@@ -118,7 +116,7 @@ def test_a_run_that_raises_is_not_tried_again_and_the_others_are_finished(tmp_pa
 
 
 def test_three_failures_alike_end_the_study(tmp_path):
-    engine = Script({(arm, seed): [f"ValueError: row {seed} of {arm} is odd"] for seed in range(9) for arm in range(2)}, slots=1)
+    engine = Script({(arm, seed): [f"ValueError: row {seed} is odd"] for seed in range(9) for arm in range(2)}, slots=1)
     _, book, error = run(tmp_path, engine, seeds=9)
     assert len(engine.begun) == len(book.failed) == 3
     assert "15 runs were not begun or not finished, because 3 failed alike" in str(error)
