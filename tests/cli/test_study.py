@@ -53,6 +53,9 @@ def file(tmp_path):
     (["digits", "--seeds", "0"], "0", "8 is a good number"),
     (["digits", "--epochs", "0"], "epochs", "."),
     (["digits", "--metric", "rmse"], "rmse", "metric"),
+    (["iris", "--arms", "none,intendet"], "intendet", "Did you mean 'intended'?"),
+    (["iris", "--arms", "none,members=99"], "99 members in 40 epochs", "lower members"),
+    (["iris", "--arms", "intended"], "at least two arms", 'arms="none,intended"'),
 ])
 def test_wrong_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, cause, remedy, file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ import pytest
 import dropkit as dk
 from dropkit.core.errors import InputError
 from dropkit.study.ledger import read_progress
+from dropkit.study.result import load_result
 from dropkit.study.runner import RunError
 
 EXPERIMENT = """
@@ -171,6 +172,20 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_arms_from_text_run_to_a_result_with_references_of_their_own(tmp_path):
+    arms = "none,intended,members=2,early_stopping=1,leave-one-out"
+    result = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=2, arms=arms)
+    more = arms.replace("none,", "none,batch_norm,")
+    again = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=1, arms=more)
+    against = {"intended": "none", "members=2": "none", "early_stopping=1": "none", "without 3": "intended",
+               "without 6": "intended"}
+    assert {found.arm: found.reference for found in result.contrasts} == against
+    assert again.summary.experiment_hash == result.summary.experiment_hash  # arms are no part of the experiment
+    assert {arm: again.of_arm(arm) for arm in against} == {arm: result.of_arm(arm) for arm in against}
+    assert load_result(tmp_path / "out").arms == again.arms
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": True}, {"seeds": [1, 1]}, {"seeds": [-1]}, {"seeds": [0.5]},
