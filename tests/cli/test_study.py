@@ -54,6 +54,9 @@ def file(tmp_path):
     (["digits", "--epochs", "0"], "epochs", "."),
     (["digits", "--metric", "rmse"], "rmse", "metric"),
     (["iris", "--tensorboard", "{file}"], "bad.py", "Choose another folder"),
+    (["iris", "--arms", "none,intendet"], "intendet", "Did you mean 'intended'?"),
+    (["iris", "--arms", "none,members=99"], "99 members in 40 epochs", "lower members"),
+    (["iris", "--arms", "intended"], "at least two arms", 'arms="none,intended"'),
 ])
 def test_wrong_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, cause, remedy, file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

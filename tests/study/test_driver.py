@@ -13,6 +13,7 @@ import dropkit as dk
 from dropkit.core.errors import InputError
 from dropkit.study.checkpoint import marks
 from dropkit.study.ledger import read_failures, read_progress
+from dropkit.study.result import load_result
 from dropkit.study.runner import RunError
 
 EXPERIMENT = """
@@ -218,6 +219,20 @@ def test_runs_whose_workers_always_die_fail_and_the_others_are_kept(tmp_path):
         study(file, tmp_path / "out", jobs=1, arms={"none": 0.0, "intended": 1.0})
     assert read_progress(tmp_path / "out")[2] == {("none", 0), ("intended", 0)}
     assert set(read_failures(tmp_path / "out")) == {("none", 1), ("intended", 1)}
+
+
+@pytest.mark.slow
+def test_arms_from_text_run_to_a_result_with_references_of_their_own(tmp_path):
+    arms = "none,intended,members=2,early_stopping=1,leave-one-out"
+    result = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=2, arms=arms)
+    more = arms.replace("none,", "none,batch_norm,")
+    again = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=1, arms=more)
+    against = {"intended": "none", "members=2": "none", "early_stopping=1": "none", "without 3": "intended",
+               "without 6": "intended"}
+    assert {found.arm: found.reference for found in result.contrasts} == against
+    assert again.summary.experiment_hash == result.summary.experiment_hash  # arms are no part of the experiment
+    assert {arm: again.of_arm(arm) for arm in against} == {arm: result.of_arm(arm) for arm in against}
+    assert load_result(tmp_path / "out").arms == again.arms
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": True}, {"seeds": [1, 1]}, {"seeds": [-1]}, {"seeds": [0.5]},

@@ -123,9 +123,10 @@ def test_three_arms_are_no_sweep():
 
 
 def run(name, epochs):
+    losses = [float(value) for value in epochs] if isinstance(epochs, list) else [0.5] * epochs
     return Run(arm=name, seed=0, status="finished", train_loss=0.1, train_metric=0.9, train_eval_loss=0.1,
-               train_eval_metric=0.9, val_loss=0.5, val_metric=0.9, test_loss=0.3, test_metric=0.9, gap=0.0, nll=0.3, brier=0.1, ece=0.01,
-               reliability=None, history={"val_loss": [0.5] * epochs})
+               train_eval_metric=0.9, val_loss=0.5, val_metric=0.9, test_loss=0.3, test_metric=0.9, gap=0.0, nll=0.3,
+               brier=0.1, ece=0.01, reliability=None, history={"val_loss": losses})
 
 
 def test_unequal_budgets_are_cautioned():
@@ -137,6 +138,14 @@ def test_unequal_budgets_are_cautioned():
     said = cautions([run("members=3", 3)], [], range(8), replace(SUMMARY, epochs=11), [three])
     assert said == ["Arm 'members=3' spent 9 of 11 epochs, because its 3 members share them evenly; choose a number of epochs "
                     "that they divide."]
+
+
+def test_many_arms_that_have_not_converged_are_told_in_one_caution():
+    few = cautions([run(name, [2, 1]) for name in "abc"], [], range(8), SUMMARY)
+    assert len(few) == 3
+    many = cautions([*(run(name, [2, 1]) for name in "abcd"), run("e", 2)], [], range(8), SUMMARY)
+    assert many == ["4 of 5 arms had not converged, 'a', 'b', 'c', 'd': in most of their runs the validation loss still fell "
+                    "by more than 2 % over the last tenth of the epochs; train all arms for more epochs and compare again."]
 
 
 @pytest.mark.slow

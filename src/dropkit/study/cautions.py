@@ -10,6 +10,7 @@ from dropkit.study.contrasts import FIRM_SEEDS, LEVEL
 from dropkit.study.result import NO_DIFFERENCE, Arm, Contrast, Run, Summary
 from dropkit.study.wording import count, margin_words, signed
 
+_TOLD_SINGLY = 3  # most arms that have not converged and are told one by one
 _STILL_FALLING = 0.02  # share of the validation loss whose fall from tenth to tenth of the epochs counts as falling
 
 
@@ -30,8 +31,7 @@ def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence
     found = [*_few_seeds(seeds)]
     for arm, group in by_arm.items():
         found += _diverged(arm, group)
-    for arm, group in by_arm.items():
-        found += _unconverged(arm, group)
+    found += _unconverged(by_arm)
     for one in arms:
         found += _stopped(one, by_arm.get(one.name, []), summary)
     for contrast in contrasts:
@@ -72,14 +72,20 @@ def _coarse_test_set(summary: Summary) -> list[str]:
             "or widen the margin."]
 
 
-def _unconverged(arm: str, runs: Sequence[Run]) -> list[str]:
+def _unconverged(by_arm: Mapping[str, Sequence[Run]]) -> list[str]:
+    falling = {arm: words for arm, runs in by_arm.items() if (words := _still_falls(runs))}
+    rule = f"the validation loss still fell by more than {100 * _STILL_FALLING:g} % over the last tenth of the epochs"
+    remedy = "train all arms for more epochs and compare again."
+    if len(falling) <= _TOLD_SINGLY:
+        return [f"Arm {arm!r} had not converged: in {words} {rule}; {remedy}" for arm, words in falling.items()]
+    names = ", ".join(map(repr, falling))
+    return [f"{len(falling)} of {len(by_arm)} arms had not converged, {names}: in most of their runs {rule}; {remedy}"]
+
+
+def _still_falls(runs: Sequence[Run]) -> str:
     judged = [run for run in runs if run.status != "diverged"]
     falling = sum(falls(run.history.get("val_loss", [])) for run in judged)
-    if not judged or falling <= len(judged) / 2:
-        return []
-    return [f"Arm {arm!r} had not converged: in {falling} of {count(len(judged), 'run')} the validation loss still fell "
-            f"by more than {100 * _STILL_FALLING:g} % over the last tenth of the epochs; train all arms for more epochs "
-            "and compare again."]
+    return f"{falling} of {count(len(judged), 'run')}" if judged and falling > len(judged) / 2 else ""
 
 
 def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
@@ -91,9 +97,10 @@ def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
     if not arm.recipe.early_stopping or not runs:
         return []
     mean = sum(len(run.history["val_loss"]) for run in runs) / len(runs)
+    did = "spent less and chose more" if mean < each else "spent as much and chose more"
     return [f"Arm {arm.name!r} ran {mean:.3g} of {each} epochs on average and is scored at its best epoch on the validation "
-            "data, the others at their last: it spent less and chose more, so part of its difference is that choice; give the "
-            "arm that it competes with early stopping, too, before preferring one."]
+            f"data, the others at their last: it {did}, so part of its difference is that choice; give the arm that it "
+            "competes with early stopping, too, before preferring one."]
 
 
 def falls(losses: Sequence[float | None]) -> bool:
