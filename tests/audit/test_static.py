@@ -210,6 +210,33 @@ BAD = {
                     net(x)
             return quantizer.freeze(net)
         """, ("DK402", "net(x)")),
+    "loaded weights are used without eval()": ("""
+        model = Net()
+        model.load_state_dict(torch.load("best.pt"))
+        with torch.no_grad():
+            print(model(torch.ones(2)))
+        """, ("DK401", "print(model(torch.ones(2)))")),
+    "a prediction in training mode": ("""
+        def predict(model, x):
+            return model(x).argmax(-1)
+
+        def main(loader, x):
+            model = Net()
+            for batch in loader:
+                model(batch).sum().backward()
+            return predict(model, x)
+        """, ("DK401", "return model(x).argmax(-1)")),
+    "two phases in one mode": ("""
+        def fit(model, loaders, optimizer):
+            model.train()
+            for epoch in range(3):
+                for phase in ["train", "val"]:
+                    for x, y in loaders[phase]:
+                        with torch.set_grad_enabled(phase == "train"):
+                            loss = F.cross_entropy(model(x), y)
+                            if phase == "train":
+                                loss.backward()
+        """, ("DK401", "loss = F.cross_entropy(model(x), y)")),
     "functional dropout": ("""
         class Block(nn.Module):
             def forward(self, x):
@@ -564,6 +591,42 @@ GOOD = {
                 for x, _ in loader:
                     net(x)
         """,
+    "loaded weights are used after eval()": """
+        model = Net()
+        model.load_state_dict(torch.load("best.pt"))
+        model.eval()
+        with torch.no_grad():
+            print(model(torch.ones(2)))
+        """,
+    "weights are loaded to be trained on": """
+        def fit(loader):
+            model = Net()
+            model.load_state_dict(torch.load("last.pt"))
+            for x, y in loader:
+                F.cross_entropy(model(x), y).backward()
+                with torch.no_grad():
+                    print((model(x).argmax(-1) == y).sum())
+        """,
+    "a teacher takes the student's weights": """
+        def fit(loader):
+            student, teacher = Net(), Net()
+            student = Net()
+            teacher = Net()
+            teacher.load_state_dict(student.state_dict())
+            for x in loader:
+                with torch.no_grad():
+                    key = teacher(x)
+                (student(x) * key).sum().backward()
+        """,
+    "two phases in their modes by argument": """
+        def fit(model, loaders):
+            for phase in ("train", "valid"):
+                model.train(phase == "train")
+                for x, y in loaders[phase]:
+                    loss = F.cross_entropy(model(x), y)
+                    if phase == "train":
+                        loss.backward()
+        """,
     "a loss has no mode": """
         def fit(model, loader, val_loader):
             criterion = nn.CrossEntropyLoss()
@@ -610,6 +673,13 @@ def test_a_mistake_is_flagged_at_its_line(source, expected):
 @pytest.mark.parametrize("source", GOOD.values(), ids=GOOD)
 def test_a_correct_program_is_not_flagged(source):
     assert flagged(source) == []
+
+
+def test_a_model_of_which_no_mode_is_known_is_a_warning():
+    source, _ = BAD["one function trains and validates, and no mode is ever set"]
+    assert [found.severity for found in audit_text(textwrap.dedent(source))] == ["warning"]
+    known = source.replace("for epoch", "net.train()\n            for epoch")
+    assert [found.severity for found in audit_text(textwrap.dedent(known))] == ["error"]
 
 
 def test_a_model_without_modes_is_not_judged():

@@ -109,6 +109,16 @@ def test_a_rate_that_does_not_reach_a_site_is_found(tmp_path, capsys):
     assert "It takes p, dropout, width" in one_line(capsys)
 
 
+def test_an_exported_program_has_no_mode_to_set_and_is_read_all_the_same(tmp_path, capsys):
+    (tmp_path / "exported.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n"
+        "    return torch.export.export(nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3)), (torch.ones(2, 4),)).module()\n")
+    assert run(f"{tmp_path / 'exported.py'}:build", "--input", "2,4") == 1
+    out = capsys.readouterr().out
+    assert "error DK104" in out
+    assert "Not covered, so not known to be clean" in out
+
+
 @pytest.mark.slow
 def test_the_fields_of_a_configuration_that_are_rates(capsys):
     pytest.importorskip("transformers")

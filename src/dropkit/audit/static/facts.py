@@ -26,12 +26,14 @@ class Facts:
     Args:
         mode: in which modes it may be: a subset of ``{"train", "eval", "as trained", "?"}``.
         trained: whether it has been trained, or has been given trained weights, since it was last switched by hand.
+        loaded: whether its weights were read from somewhere and it has not been trained since.
         prepared: whether quantisation observers watch it.
         switched: the call of ``eval()`` that put it into its mode, with whether that call is in a loop.
     """
 
     mode: frozenset[str] = UNKNOWN
     trained: bool = False
+    loaded: bool = False
     prepared: bool = False
     switched: cst.CSTNode | None = None
     in_loop: bool = False
@@ -39,8 +41,8 @@ class Facts:
     def merged(self, other: Facts) -> Facts:
         """What is known where two ways through the program meet."""
         late = self if self.switched is not None else other
-        return Facts(self.mode | other.mode, self.trained or other.trained, self.prepared or other.prepared, late.switched,
-                     self.in_loop or other.in_loop)
+        return Facts(self.mode | other.mode, self.trained or other.trained, self.loaded or other.loaded,
+                     self.prepared or other.prepared, late.switched, self.in_loop or other.in_loop)
 
 
 class State(dict[Cell, Facts]):
@@ -86,9 +88,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Context:
-    """What surrounds a statement: gradients off, an evaluation loop, a loop at all, the words of what loops run over."""
+    """What surrounds a statement: gradients off, an evaluation loop, a loop at all, the words of what loops run over.
+
+    `phases` is whether a loop goes through training and evaluation by name.
+    """
 
     no_grad: bool = False
     evaluating: bool = False
     loop: bool = False
     over: frozenset[str] = frozenset()
+    phases: bool = False

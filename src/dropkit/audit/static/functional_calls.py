@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from dropkit.audit.finding import Finding
-from dropkit.audit.static.source import Source, dotted, methods_of, names_in, nodes
+from dropkit.audit.static.source import Source, dotted, methods_of, names_in, nodes, parts
 
 _RULE = "DK101"
 _ALWAYS = {f"torch.nn.functional.{name}" for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")}
@@ -84,5 +84,5 @@ def _unguarded(node: cst.CSTNode) -> Iterator[cst.Call]:
         return
     if isinstance(node, cst.Call):
         yield node
-    for child in node.children:
+    for child in parts(node):
         yield from _unguarded(child)

@@ -10,7 +10,7 @@ import libcst as cst
 from dropkit.audit.finding import Finding
 from dropkit.audit.rules import dk401, dk402
 from dropkit.audit.static.facts import AS_TRAINED, EVAL, TRAIN, UNKNOWN, Cell
-from dropkit.audit.static.source import Source, children, dotted, methods_of, names_in, nodes, words
+from dropkit.audit.static.source import Source, children, dotted, methods_of, names_in, nodes, parts, words
 from dropkit.audit.static.walk import EVALUATION, HELD, MEANT, StatementWalker
 
 _SAME = {"to", "cuda", "cpu", "half", "float", "double", "bfloat16", "requires_grad_", "share_memory", "compile"}
@@ -73,7 +73,7 @@ class Walker(StatementWalker):
             self.leaves.add(dotted(target).removesuffix(".requires_grad"))
 
     def _inside(self, node: cst.CSTNode) -> None:
-        for child in node.children:
+        for child in parts(node):
             self.evaluate(child)
 
     def _lookup(self, name: str) -> Cell | None:
@@ -145,7 +145,7 @@ class Walker(StatementWalker):
         elif name == "forward":
             self._forward(base, node)
         elif name == "load_state_dict":
-            self.state.change(base, trained=True)
+            self.state.change(base, trained=True, loaded=not _copies(node))
         elif name == "apply" and not (node.args and words(dotted(node.args[0].value)) & {"init", "initialize", "weights"}):
             self._forget([base])
         return True, base if name in _SAME or name in ("train", "eval", "apply") else None
@@ -189,7 +189,8 @@ class Walker(StatementWalker):
             return  # not a module's
         given = dotted(node.args[0].value) if node.args else "True"
         mode = {"True": TRAIN, "False": EVAL}.get(given, UNKNOWN) if name == "train" else EVAL
-        self.state.change(cell, mode=mode, trained=False, switched=node if mode == EVAL else None, in_loop=self.context.loop)
+        self.state.change(cell, mode=mode, trained=False, loaded=False, switched=node if mode == EVAL else None,
+                          in_loop=self.context.loop)
 
     def _relatives(self, name: str, node: cst.Call, method: str) -> None:
         """A model's parts are switched with it; a model whose part is switched is in no one mode."""
@@ -208,8 +209,9 @@ class Walker(StatementWalker):
             self.pending.append((cell, node))
         if facts.mode not in (TRAIN, AS_TRAINED) or cell.plain:
             return
-        if evaluating and facts.trained and not facts.prepared and not words(self.frame.name) & MEANT and not words(
-                self._name(node)) & _GENERATORS:
+        judged = evaluating or self.context.phases or (facts.loaded and self.context.no_grad)
+        meant = words(self.frame.name) & MEANT or words(self._name(node)) & _GENERATORS
+        if judged and facts.trained and not facts.prepared and not meant:
             self._add(self._validated(node, facts.mode))
         if facts.mode == TRAIN:
             self._calibrated(cell, node)
@@ -251,7 +253,7 @@ class Walker(StatementWalker):
                     f"this eval() before the step in line {self.source.line(node)}", self.source.place(facts.switched),
                     f"Call {self._name(node)}.train() at the start of each epoch", subject=self.frame.name))
             as_trained = facts.mode == UNKNOWN and cell.name in self.unmoded
-            self.state.change(cell, trained=True, **({"mode": AS_TRAINED} if as_trained else {}))
+            self.state.change(cell, trained=True, loaded=False, **({"mode": AS_TRAINED} if as_trained else {}))
         self.pending.clear()
 
     def _not_called(self, node: cst.Attribute) -> None:
@@ -265,6 +267,12 @@ class Walker(StatementWalker):
 
     def _add(self, finding: Finding) -> None:
         self.found.setdefault((finding.rule, finding.place.line or 0), finding)
+
+
+def _copies(call: cst.Call) -> bool:
+    """Whether weights are another model's, as a teacher's or a target's are."""
+    return any(isinstance(found, cst.Attribute) and found.attr.value == "state_dict" for found in nodes(call.args[0])
+               ) if call.args else False
 
 
 def _asks_for_gradient(call: cst.Call) -> bool:

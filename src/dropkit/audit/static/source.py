@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -109,13 +110,19 @@ def parse_text(text: str, shown: str) -> Source:
         raise ValueError(f"line {error.raw_line}: {error.message}") from error
 
 
+@functools.lru_cache(maxsize=2**16)
+def parts(node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
+    """The children of a node; the library makes a list of them by copying the node, and the same lines are read many times."""
+    return tuple(node.children)
+
+
 def nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """A node and everything in it, in the order of the text."""
     stack = [node]
     while stack:
         found = stack.pop()
         yield found
-        stack += reversed(found.children)
+        stack += reversed(parts(found))
 
 
 def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -151,9 +158,10 @@ def words(text: str) -> set[str]:
     return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)}
 
 
-def names_in(node: cst.CSTNode) -> set[str]:
+@functools.lru_cache(maxsize=2**12)
+def names_in(node: cst.CSTNode) -> frozenset[str]:
     """The words of every identifier in an expression."""
-    return {word for found in nodes(node) if isinstance(found, cst.Name) for word in words(found.value)}
+    return frozenset(word for found in nodes(node) if isinstance(found, cst.Name) for word in words(found.value))
 
 
 def _imported(node: cst.CSTNode) -> Iterator[tuple[str, str]]:

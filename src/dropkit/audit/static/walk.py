@@ -16,6 +16,7 @@ from dropkit.audit.static.source import Source, children, dotted, names_in, node
 HELD = {"val", "valid", "validation", "test", "held", "heldout", "holdout"}  # data that is kept from training
 EVALUATION = HELD | {"validate", "dev", "eval", "evaluate", "evaluation"}
 # Sampling with dropout on is meant in these, and so is a generator's noise.
+PREDICTION = {"predict", "prediction", "predictions", "infer", "inference"}
 _MODELS = {"model", "net", "network", "classifier"}
 MEANT = {"mc", "monte", "carlo", "bayes", "bayesian", "uncertainty", "epistemic", "bald", "stochastic"}
 _STATEMENTS = 50_000  # loops are read twice and functions where they are called: a file that is deeper than this is left
@@ -63,7 +64,7 @@ class StatementWalker(ABC):
                     self.state.forget()
             case cst.While():
                 self.evaluate(node.test)
-                self._loop(node, set())
+                self._loop(node, frozenset())
             case cst.With():
                 return self._with(node)
             case cst.Try() | cst.TryStar():
@@ -159,9 +160,10 @@ class StatementWalker(ABC):
             self.state = after if left_other else self.state.merged(after)
         return left and left_other
 
-    def _loop(self, node: cst.For | cst.While, over: set[str]) -> None:
+    def _loop(self, node: cst.For | cst.While, over: frozenset[str]) -> None:
         evaluating = (bool(over & EVALUATION) or self.context.evaluating) and not trains(node)
-        context = replace(self.context, loop=True, evaluating=evaluating, over=self.context.over.union(over))
+        phases = self.context.phases or (isinstance(node, cst.For) and _are_phases(node.iter))
+        context = replace(self.context, loop=True, evaluating=evaluating, over=self.context.over | over, phases=phases)
         for _ in range(2):  # what one pass leaves behind is what the next one meets
             self.within(context, children(node.body))
         if node.orelse is not None:
@@ -178,7 +180,7 @@ class StatementWalker(ABC):
 
 def is_evaluation(name: str) -> bool:
     """Whether a function's name says that it evaluates; a test function's does not."""
-    return not name.startswith("test_") and bool(words(name) & EVALUATION) and not words(name) & MEANT
+    return not name.startswith("test_") and bool(words(name) & (EVALUATION | PREDICTION)) and not words(name) & MEANT
 
 
 @functools.lru_cache(maxsize=4096)
@@ -206,6 +208,14 @@ def _unmoded(source: Source) -> set[str]:
     plain = {name for name in called if name.removeprefix("self.").isidentifier()}
     return {name for name in plain if words(name) & _MODELS and name not in source.imports
             and name.removeprefix("self.") not in defined}
+
+
+def _are_phases(node: cst.BaseExpression) -> bool:
+    """Whether an expression lists the names of training and of an evaluation."""
+    if not isinstance(node, cst.Tuple | cst.List):
+        return False
+    said = [words(found.value.value) for found in node.elements if isinstance(found.value, cst.SimpleString)]
+    return any(name & {"train", "training"} for name in said) and any(name & EVALUATION for name in said)
 
 
 def _switches(function: cst.FunctionDef) -> bool:
