@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import dropkit as dk
+from dropkit.audit import probe_pass
 from dropkit.audit.audit import audit
 from dropkit.audit.probe import observe
 
@@ -111,3 +112,47 @@ def test_layers_of_other_rates_are_told_apart() -> None:
     found = audit(Net(), torch.ones(2, 40), select=["DK206"]).findings
     assert sorted((finding.place.module, finding.evidence["p"]) for finding in found) == [
         ("parts.0", pytest.approx(0.19)), ("parts.2", pytest.approx(0.64))]
+
+
+class _Endless(nn.Module):
+    """Waits for its data to change, and catches what it can."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while True:
+            try:
+                if x.sum() < 0:
+                    return x
+            except Exception:
+                pass
+
+
+def test_a_model_that_never_ends_is_not_covered() -> None:
+    seen = observe(_Endless(), torch.ones(2), limit=0.05)
+    (gap, *_) = seen.gaps
+    assert (gap.what, gap.why) == ("pass in train and all after it", "it runs for longer than 0.05 s")
+    assert list(seen.passes) == ["train"]
+    assert seen.ran("train") is None
+
+
+def test_a_pass_of_too_many_operations_is_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_pass, "_MOST", 200)
+    (gap, *_) = observe(_Endless(), torch.ones(2)).gaps
+    assert gap.why == "it has more than 200 operations"
+
+
+class _Fails(nn.Module):
+    """Evaluation that works once."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += not self.training
+        if self.calls > 1:
+            raise RuntimeError("no")
+        return x
+
+
+def test_a_second_run_that_raises_is_no_randomness() -> None:
+    found = audit(_Fails(), torch.ones(2))
+    assert not found.findings
+    assert any(gap.what == "outputs in eval" for gap in found.coverage.gaps)

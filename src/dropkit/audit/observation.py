@@ -93,7 +93,7 @@ class Pass:
         opaque: randomness that no site explains.
         entered: the paths of the modules that ran.
         output: what the model returned, detached.
-        error: what it raised, or None.
+        error: what it raised, or what ended it, or None.
         varies: whether a second run of the same pass, from another seed, gave another output; None where it was not run.
     """
 
@@ -103,7 +103,7 @@ class Pass:
     opaque: list[Opaque] = field(default_factory=list)
     entered: set[str] = field(default_factory=set)
     output: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     varies: bool | None = None
 
 

@@ -16,20 +16,21 @@ from torch.utils._pytree import tree_leaves
 from dropkit.audit.finding import alike_path
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.probe_measure import reached, variances
-from dropkit.audit.probe_pass import run_pass
+from dropkit.audit.probe_pass import LIMIT, Unfinished, run_pass
 from dropkit.audit.result import Gap
 from dropkit.surgery.modules import kind_of, walk
 
 
-def observe(model: nn.Module, inputs: Any) -> Observation:
+def observe(model: nn.Module, inputs: Any, limit: float = LIMIT) -> Observation:
     """Run a copy of a model and tell what happened; the model and the random states stay as they are.
 
     Args:
         model: any module. One that cannot be copied is not run.
         inputs: as in `dropkit.surgery.calls.call_model`.
+        limit: seconds after which a pass is ended and counts as not covered. Default: 300.
     """
     with kept_states():
-        return _observed(model, inputs)
+        return _observed(model, inputs, limit)
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def kept_states() -> Iterator[None]:
             torch.cuda.set_rng_state_all(devices)
 
 
-def _observed(model: nn.Module, inputs: Any) -> Observation:
+def _observed(model: nn.Module, inputs: Any, limit: float) -> Observation:
     try:
         probed = copy.deepcopy(model)
     except Exception as error:
@@ -67,15 +68,19 @@ def _observed(model: nn.Module, inputs: Any) -> Observation:
         except Exception as error:
             seen.gaps.append(Gap(f"pass in {mode}", f"the mode cannot be set ({type(error).__name__}: {error})"))
             continue
-        found = seen.passes[mode] = run_pass(probed, inputs, mode)
+        found = seen.passes[mode] = run_pass(probed, inputs, mode, limit=limit)
+        if isinstance(found.error, Unfinished):
+            seen.gaps.append(Gap(f"pass in {mode} and all after it", str(found.error)))
+            break
         if found.error is not None:
             seen.gaps.append(Gap(f"pass in {mode}", f"the model raises {type(found.error).__name__}: {found.error}"))
         elif mode == EVAL:
-            found.varies = _varies(found.output, run_pass(probed, inputs, mode, seed=1).output)
+            other = run_pass(probed, inputs, mode, seed=1, limit=limit)
+            found.varies = None if other.error is not None else _varies(found.output, other.output)
             if found.varies is None:
-                seen.gaps.append(Gap("outputs in eval", "they hold no tensor that two runs can be compared by"))
+                seen.gaps.append(Gap("outputs in eval", "two runs gave no tensors to be compared"))
     seen.gaps += _not_run(seen)
-    if seen.ran(TRAIN) is not None and seen.ran(EVAL) is not None:
+    if all(seen.ran(mode) is not None for mode in (TRAIN, EVAL, AGAIN)):
         _measure(seen)
     return seen
 

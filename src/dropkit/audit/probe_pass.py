@@ -7,6 +7,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -26,6 +27,8 @@ from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.watch import Frame, Watch
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
+_MOST = 100_000  # operations of a pass: what the graph keeps of them grows with their square
+LIMIT = 300.0
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
@@ -59,11 +62,16 @@ def _forgetful() -> Place | None:
     return None
 
 
+class Unfinished(BaseException):
+    """Ends a pass that does not end by itself. Not an `Exception`: models catch those."""
+
+
 class _Recorder:
     """What the modes and hooks of one pass share."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, limit: float) -> None:
         self.result = Pass(mode)
+        self.limit, self.end = limit, time.monotonic() + limit
         self.stack: list[str] = []
         self.made: dict[int, Op] = {}
         self.alive: list[Any] = []  # an id names one tensor only as long as that lives
@@ -74,6 +82,17 @@ class _Recorder:
     @property
     def path(self) -> str:
         return self.stack[-1] if self.stack else ""
+
+    def go_on(self) -> None:
+        """End a pass that runs for too long, or whose operations are too many to be kept.
+
+        Raises:
+            Unfinished: it does.
+        """
+        if time.monotonic() > self.end:
+            raise Unfinished(f"it runs for longer than {self.limit:g} s")
+        if len(self.result.ops) >= _MOST:
+            raise Unfinished(f"it has more than {_MOST} operations")
 
     def op(self, name: str, given: Any, result: Any, arguments: dict[str, Any] | None = None) -> Op:
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
@@ -152,6 +171,7 @@ class _Semantic(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:
         given, recorder = kwargs or {}, self.recorder
+        recorder.go_on()
         result = func(*args, **given)
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             call = read(func, args, given)
@@ -194,16 +214,19 @@ def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
         yield
 
 
-def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0) -> Pass:
-    """Run a model once, watched, in the mode in which it is. An error of the model is kept in the result.
+def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: float = LIMIT) -> Pass:
+    """Run a model once, watched, in the mode in which it is. What the model raises, or what ends it, is kept in the result.
+
+    A loop is ended where it calls torch; one that never does is not.
 
     Args:
         model: any module; what its forward changes stays changed.
         inputs: as in `dropkit.surgery.calls.call_model`.
         mode: the pass's name.
         seed: of torch's and Python's generators.
+        limit: seconds.
     """
-    recorder = _Recorder(mode)
+    recorder = _Recorder(mode, limit)
     recorder.names = {id(x): name for name, x in model.named_parameters()}
     given = copy_inputs(inputs)
     recorder.op("input", (), given)
@@ -218,7 +241,7 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0) -> Pass:
             watch.recorder = recorder
             with watch, torch.no_grad():
                 recorder.result.output = call_model(model, given)
-    except Exception as error:
+    except (Exception, Unfinished) as error:
         recorder.result.error = error
     if random.getstate() != state:
         recorder.result.opaque.append(Opaque("python random", "", Place("")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropkit.audit.finding import Finding, Place
-from dropkit.audit.observation import EVAL, TRAIN, Observation
+from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.rule import Rule
 from dropkit.inference.freeze import freeze_check
 
@@ -15,7 +15,7 @@ _DRAWS = 1e-9  # of the interval: above the rounding of equal outputs
 
 def check(seen: Observation) -> Iterator[Finding]:
     """Measure, for each module that acts in training alone, training's mean as a multiple of evaluation's output."""
-    if seen.ran(TRAIN) is None or seen.ran(EVAL) is None:
+    if any(seen.ran(mode) is None for mode in (TRAIN, EVAL, AGAIN)):
         return
     called = {op.module: op.place for op in seen.passes[TRAIN].ops}
     report = freeze_check(seen.model, seen.inputs, passes=100)
