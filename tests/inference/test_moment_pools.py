@@ -50,7 +50,8 @@ def test_windows_of_normal_values_against_samples(pool):
 class Called(nn.Module):
     def __init__(self, pool):
         super().__init__()
-        self.drop, self.one, self.two, self.pool = nn.Dropout(0.3), layer(4, 8, bias=False), layer(4, 2, seed=2, bias=False), pool
+        self.drop, self.pool = nn.Dropout(0.3), pool
+        self.one, self.two = layer(4, 8, bias=False), layer(4, 2, seed=2, bias=False)
 
     def forward(self, x):
         return self.two(self.pool(self.one(self.drop(x))))
