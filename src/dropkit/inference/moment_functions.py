@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.moment_pools import adaptive_count
 from dropkit.inference.moment_rules import (
     Moments,
     Value,
-    adaptive_count,
     average_moments,
     dropout_moments,
+    largest,
     layer_norm_moments,
     linear_moments,
     quadrature_moments,
@@ -207,6 +208,13 @@ def _average_pool(pool: Callable[..., Tensor], rank: int) -> Callable[..., Momen
     return rule
 
 
+def _max_pool(pool: type[torch.nn.Module], rank: int) -> Callable[..., Moments]:
+    def rule(input: Moments, *sizes: Any, **options: Any) -> Moments:
+        return largest(input, pool(*sizes, **options), rank)
+
+    return rule
+
+
 def _layer_norm(input: Moments, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Moments:
     return layer_norm_moments(input, tuple(normalized_shape), weight, bias, eps)
 
@@ -228,6 +236,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys((F.log_softmax, torch.log_softmax, "log_softmax"), _softmax(True)),
     F.linear: linear_moments, F.layer_norm: _layer_norm,
     F.adaptive_avg_pool1d: _adaptive(F.adaptive_avg_pool1d, 1), F.adaptive_avg_pool2d: _adaptive(F.adaptive_avg_pool2d, 2),
+    F.max_pool1d: _max_pool(torch.nn.MaxPool1d, 1),
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool(torch.nn.MaxPool2d, 2)),
     F.avg_pool1d: _average_pool(F.avg_pool1d, 1), F.avg_pool2d: _average_pool(F.avg_pool2d, 2),
 }
 """What functions, and methods by name, do to moments."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.moment_pools import adaptive_count, max_moments, pool_count
 from dropkit.inference.moment_sources import element_wise, is_followed, shared_dims, vary, vary_together
 from dropkit.kernels import moments
 from dropkit.surgery.modules import kind_of
@@ -36,11 +37,13 @@ class Moments:
         mean: expectation over masks.
         variance: of the same shape, at least 0.
         covariance: of the elements of the last dimension, which it adds once more; None where it was not asked for.
+        masked: whether noise was the last thing that was done to it, so that it is far from normal.
     """
 
     mean: Tensor
     variance: Tensor
     covariance: Tensor | None = field(default=None, repr=False)
+    masked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Only means are differentiated."""
@@ -79,9 +82,9 @@ def times_noise(x: Value, mean: float, variance: float, shared: tuple[int, ...] 
     after, fixed = center if mean == 1 else center * mean, center.detach()
     if is_followed():
         after = _with_sources(after, fixed, before, variance, shared)
-    if before is None:
-        return Moments(after, fixed.square().mul_(variance))
-    return Moments(after, (before * (variance + mean**2)).addcmul_(fixed, fixed, value=variance))
+    spread = fixed.square().mul_(variance) if before is None else (before * (variance + mean**2)).addcmul_(
+        fixed, fixed, value=variance)
+    return Moments(after, spread, masked=True)
 
 
 def dropout_moments(x: Value, p: float, scaling: str = "inverted", shared: tuple[int, ...] = ()) -> Value:
@@ -218,6 +221,27 @@ def layer_norm_moments(x: Moments, shape: tuple[int, ...], weight: Tensor | None
     return Moments(mean if bias is None else mean + bias, variance)
 
 
+def largest(x: Moments, pool: Any, rank: int) -> Moments:
+    """Moments behind a max pooling; see `dropkit.inference.moment_pools.max_moments`.
+
+    Args:
+        x: any.
+        pool: a module of the kind of ``nn.MaxPool2d``.
+        rank: of its windows.
+
+    Raises:
+        InputError: right behind a site, where the largest of elements that are dropped is far from that of normal values.
+
+    Example:
+        >>> largest(Moments(torch.ones(1, 2), torch.zeros(1, 2)), nn.MaxPool1d(2), 1).mean
+        tensor([[1.]])
+    """
+    if x.masked:
+        raise InputError("what a max pooling gets is nearly normal", got=phrase("a dropout right before it"),
+                         fix="Put the dropout behind the pooling, or use Monte-Carlo passes")
+    return Moments(*max_moments(x.mean, x.variance, pool, rank))
+
+
 def average_moments(x: Moments, pool: Callable[[Tensor], Tensor], count: float) -> Moments:
     """Moments of averages over windows of independent elements.
 
@@ -231,52 +255,6 @@ def average_moments(x: Moments, pool: Callable[[Tensor], Tensor], count: float) 
         tensor(0.2500)
     """
     return Moments(pool(x.mean), pool(x.variance) / count)
-
-
-def pool_count(module: Any) -> float:
-    """By how much an ``nn.AvgPool`` module divides, where that is the same everywhere.
-
-    Args:
-        module: an ``nn.AvgPool1d``, ``nn.AvgPool2d`` or ``nn.AvgPool3d``.
-
-    Raises:
-        InputError: where windows at the border are divided by another number.
-
-    Example:
-        >>> pool_count(nn.AvgPool2d(3))
-        9.0
-    """
-    size = module.kernel_size
-    rank = int(type(module).__name__[-2])
-    sizes = size if isinstance(size, tuple) else (size,) * rank
-    padded = any(module.padding) if isinstance(module.padding, tuple) else bool(module.padding)
-    divisor = getattr(module, "divisor_override", None)
-    if divisor is None and (module.ceil_mode or (padded and not module.count_include_pad)):
-        raise InputError("an average pooling divides by one number everywhere", got=phrase(repr(module)),
-                         fix="Use ceil_mode=False and count_include_pad=True, or Monte-Carlo passes")
-    return float(divisor or math.prod(sizes))
-
-
-def adaptive_count(shape: Any, output: Any) -> float:
-    """How many elements each window of an adaptive average pooling holds, where all hold equally many.
-
-    Args:
-        shape: the sizes of the dimensions that are pooled.
-        output: their sizes afterwards; None for one that stays.
-
-    Raises:
-        InputError: where a size is no multiple of its output's.
-
-    Example:
-        >>> adaptive_count((6, 8), (2, None))
-        3.0
-    """
-    sizes, wanted = tuple(shape), output if isinstance(output, tuple) else (output,) * len(tuple(shape))
-    out = tuple(size if want is None else want for size, want in zip(sizes, wanted, strict=True))
-    if any(size % want for size, want in zip(sizes, out, strict=True)):
-        raise InputError("the windows of an adaptive pooling hold equally many elements", got=phrase(f"{sizes} to {out}"),
-                         fix="Pool to sizes that divide the input's, or use Monte-Carlo passes")
-    return float(math.prod(sizes) / math.prod(out))
 
 
 def _with_sources(mean: Tensor, center: Tensor, before: Tensor | None, variance: float, shared: tuple[int, ...]) -> Tensor:
@@ -361,6 +339,10 @@ def _adaptive(module: Any, x: Moments) -> Moments:
     return average_moments(x, module, adaptive_count(x.mean.shape[-rank:], module.output_size))
 
 
+def _largest(module: Any, x: Moments) -> Moments:
+    return largest(x, module, int(type(module).__name__[-2]))
+
+
 def _relu(module: Any, x: Moments) -> Moments:
     return relu_moments(x, getattr(module, "negative_slope", 0.0))
 
@@ -393,6 +375,7 @@ RULES: dict[type[nn.Module], Callable[[Any, Moments], Moments]] = {
     nn.LayerNorm: _layer_norm,
     **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), _average),
     **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), _adaptive),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _largest),
     **dict.fromkeys((nn.ReLU, nn.LeakyReLU), _relu),
     **dict.fromkeys((nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.ELU), _smooth),
     **dict.fromkeys((nn.Softmax, nn.LogSoftmax), _softmax),

@@ -146,8 +146,28 @@ def element_wise(mean: Tensor, variance: Tensor, rule: Rule, slope: Callable[[],
     with torch.no_grad():
         after, spread = rule(mean.detach(), variance)
         gain = slope()
-        rest = torch.addcmul(spread, gain * gain, variance, value=-1).clamp_min_(0.0)
-    return vary(after + gain * (mean - mean.detach()), rest), spread
+    return handed_on(after, spread, ((mean, variance, gain),)), spread
+
+
+def handed_on(mean: Tensor, variance: Tensor, origins: tuple[tuple[Tensor, Tensor, Tensor], ...]) -> Tensor:
+    """A mean that follows those that it comes from where sources are recorded, with what they do not explain as a source.
+
+    Args:
+        mean: of what a function returns.
+        variance: of the same.
+        origins: mean and variance of each of its arguments, and its expected slope in it.
+
+    Example:
+        >>> handed_on(torch.ones(1), torch.ones(1), ())
+        tensor([1.])
+    """
+    if _THREAD.sources is None:
+        return mean
+    rest = variance
+    for center, before, gain in origins:
+        rest = torch.addcmul(rest, gain * gain, before, value=-1)
+        mean = mean + gain * (center - center.detach())
+    return vary(mean, rest.clamp_min(0.0))
 
 
 def shared_dims(kind: str, options: Callable[[str, Any], Any], rank: int) -> tuple[int, ...]:
