@@ -13,6 +13,7 @@ from dropkit.study.wording import count, signed
 _WIDE_POINTS = 0.05  # a gap of a share between 0 and 1 that is wide
 _WIDE_SHARE = 0.25  # and one of any other metric, as a share of the metric
 _NO_GAP = 0.25  # share of the training loss by which the validation loss may lie above it without a gap to speak of
+_AGREE = 2.0  # data noise below which batches agree on where to go; without any agreement it is about 4
 _FLAT = 0.01  # share of the loss that must fall an epoch, early on
 
 
@@ -138,7 +139,7 @@ def _flat(run: Run) -> bool:
     slope, noise = run.instruments.get("early_slope"), measured(run, "data_noise")
     if slope is None or not noise or len(losses) < 2:
         return False
-    return slope < _FLAT and losses[-1] > losses[0] / 2 and noise[-1] < 1.0
+    return slope < _FLAT and losses[-1] > losses[0] / 2 and noise[-1] < _AGREE
 
 
 def _blew_up(run: Run) -> bool:

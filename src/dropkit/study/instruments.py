@@ -5,7 +5,7 @@ epoch. A *layer* is a module that holds parameters, by its path; *units* are wha
 linear or recurrent layer's input, the channels of a convolution's. Only inputs that trained parameters have made are looked at,
 so a network's own inputs are not. A value that is not finite is None.
 
-In training mode, with masks of the instruments' own, on up to four batches of the experiment's size, 64 at most:
+In training mode, with masks of the instruments' own, on four batches of the experiment's size, 32 at most:
 
 ``gradient_norm`` {layer}
     Euclidean norm of the mean gradient of the loss over the batches.

@@ -16,7 +16,7 @@ from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.surgery.modules import unwrap
 
 _EXAMPLES = 256  # looked at in evaluation
-_BATCH = 64  # examples of a batch whose gradient is taken, at most
+_BATCH = 32  # examples of a batch whose gradient is taken, at most
 _BATCHES = 4
 _NUMBERS = 1 << 22  # input values looked at in evaluation, at most: wide inputs make do with fewer examples
 _FEWEST = 16  # but not with fewer than this
@@ -55,7 +55,7 @@ class Subject:
 
     @cached_property
     def batches(self) -> list[slice]:
-        """Batches of equal size, two to four of them; empty where there are too few examples."""
+        """Four batches of equal size; empty where there are too few examples."""
         wanted = min(self.ready.experiment.batch_size, _BATCH)
         size = min(wanted, len(self.x) // _BATCHES)
         return [slice(index * size, (index + 1) * size) for index in range(_BATCHES)] if size >= min(2, wanted) else []
