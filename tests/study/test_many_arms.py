@@ -156,8 +156,8 @@ def test_false_helps_of_studies_of_many_arms(monkeypatch):
     Holm bounds any false rejection by 5 %, half of it in each direction. Of 2,000 studies at 2.5 % that is 50 with a standard
     deviation of 7; the shared references make the true rate smaller, so 60 is passed with probability below .08 at the worst.
     """
-    # It is slow, and no part of what is counted.
-    monkeypatch.setattr(sys.modules["dropkit.study.contrasts"], "seeds_to_settle", lambda *_, **__: None)
+    for name in ("seeds_to_settle", "sign_flip"):  # slow, and no part of what is counted
+        monkeypatch.setattr(sys.modules["dropkit.study.contrasts"], name, lambda *_, **__: None)
     rng = np.random.default_rng(31)
     arms = [NONE, arm("reduced", 0.125, 0.25), INTENDED, *WITHOUT, arm("decayed", 0.0, 0.0, weight_decay=0.001),
             arm("noise=0.1", 0.0, 0.0, noise=0.1), arm("members=4", 0.0, 0.0, members=4)]
