@@ -224,9 +224,10 @@ def test_runs_whose_workers_always_die_fail_and_the_others_are_kept(tmp_path):
 @pytest.mark.slow
 def test_arms_from_text_run_to_a_result_with_references_of_their_own(tmp_path):
     arms = "none,intended,members=2,early_stopping=1,leave-one-out"
-    result = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=2, arms=arms)
+    experiment = dk.Experiment(data="iris", epochs=4, batch_size=32)
+    result = dk.study(experiment, seeds=2, out=tmp_path / "out", progress=False, jobs=2, arms=arms)
     more = arms.replace("none,", "none,batch_norm,")
-    again = dk.study("iris", seeds=2, out=tmp_path / "out", progress=False, jobs=1, arms=more)
+    again = dk.study(experiment, seeds=2, out=tmp_path / "out", progress=False, jobs=1, arms=more)
     against = {"intended": "none", "members=2": "none", "early_stopping=1": "none", "without 3": "intended",
                "without 6": "intended"}
     assert {found.arm: found.reference for found in result.contrasts} == against

@@ -1,5 +1,6 @@
 """Studies of many arms: who is compared with whom, and what is said of remedies, sites and sweeps."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -155,7 +156,8 @@ def test_false_helps_of_studies_of_many_arms(monkeypatch):
     Holm bounds any false rejection by 5 %, half of it in each direction. Of 2,000 studies at 2.5 % that is 50 with a standard
     deviation of 7; the shared references make the true rate smaller, so 60 is passed with probability below .08 at the worst.
     """
-    monkeypatch.setattr("dropkit.study.contrasts.seeds_to_settle", lambda *_, **__: None)  # slow, and no part of the verdict
+    for name in ("seeds_to_settle", "sign_flip"):  # slow, and no part of what is counted
+        monkeypatch.setattr(sys.modules["dropkit.study.contrasts"], name, lambda *_, **__: None)
     rng = np.random.default_rng(31)
     arms = [NONE, arm("reduced", 0.125, 0.25), INTENDED, *WITHOUT, arm("decayed", 0.0, 0.0, weight_decay=0.001),
             arm("noise=0.1", 0.0, 0.0, noise=0.1), arm("members=4", 0.0, 0.0, members=4)]
@@ -174,7 +176,7 @@ def test_power_of_a_whole_study_at_one_standard_deviation(monkeypatch):
 
     The power is .683 (see `test_statistics`); 4 binomial standard deviations of 2,000 studies are .042.
     """
-    monkeypatch.setattr("dropkit.study.contrasts.seeds_to_settle", lambda *_, **__: None)
+    monkeypatch.setattr(sys.modules["dropkit.study.contrasts"], "seeds_to_settle", lambda *_, **__: None)
     rng = np.random.default_rng(32)
     kinds = []
     for _ in range(2000):

@@ -40,7 +40,13 @@ class Course:
         self.epoch, self.step = 0, 0
         self.history: dict[str, list[float | None]] = {name: [] for name in HISTORY}
         self.instruments: dict[str, Any] = {}
-        self.best: dict[str, Any] = {}  # epoch, loss and weights; empty unless the arm stops early
+        self.kept: dict[str, Any] = {}  # what a recipe remembers: tensors, numbers, and lists and dictionaries of them
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Epoch, loss and weights of the best epoch so far; empty unless the arm stops early."""
+        found: dict[str, Any] = self.kept.get("best", {})
+        return found
 
     @property
     def over(self) -> bool:
@@ -52,7 +58,7 @@ class Course:
         """Keep the weights where the arm stops early and this epoch's validation loss is the lowest so far."""
         if self.arm.recipe.early_stopping and math.isfinite(loss) and loss < self.best.get("loss", math.inf):
             weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            self.best = {"epoch": self.epoch, "loss": loss, "weights": weights}
+            self.kept["best"] = {"epoch": self.epoch, "loss": loss, "weights": weights}
 
     def settle(self) -> int:
         """Go back to the best epoch's weights where the arm stops early, and return the epoch that the weights are of.
