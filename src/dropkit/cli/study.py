@@ -23,6 +23,8 @@ def add(commands: Any) -> None:
                                            "module:object or file.py:object")
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
+    parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default="auto",
+                        help="train up to 6 runs as one batch (default: where they agree with single runs and it is faster)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     with observer() as watching:
         try:
             result = run_study((arguments.experiment, options), arms=None, seeds=arguments.seeds, out=arguments.out,
-                               jobs=arguments.jobs, observer=watching)
+                               jobs=arguments.jobs, fused=arguments.fused, observer=watching)
         except KeyboardInterrupt:
             watching.close()
             print(f"Stopped: {watching.finished} of {watching.total} runs are finished and kept. "

@@ -19,6 +19,7 @@ from dropkit.study.cautions import cautions
 from dropkit.study.contrasts import contrasts
 from dropkit.study.experiment import Experiment
 from dropkit.study.fingerprint import fingerprint, structure
+from dropkit.study.fused_choice import Way, check_fused, choose
 from dropkit.study.ledger import Ledger, check_folder
 from dropkit.study.objectives import optimizer_name
 from dropkit.study.prepare import Prepared, prepare, settled_model
@@ -43,7 +44,7 @@ class _Settled:
 
 
 def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int], out: str | os.PathLike[str] | None,
-              jobs: int | None, observer: Observer) -> StudyResult:
+              jobs: int | None, observer: Observer, fused: bool | str = "auto") -> StudyResult:
     """Run or resume a study; see `dropkit.study`.
 
     Args:
@@ -53,7 +54,9 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
         out: the folder; ``runs/<name>`` by default.
         jobs: worker processes; the machine's cores by default.
         observer: told about progress.
+        fused: whether runs are trained as one batch.
     """
+    check_fused(fused)
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = _seeds(seeds)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
@@ -63,24 +66,24 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     digest = fingerprint(ready)
     plan = {arm.name: chosen for arm in ready.arms}
     with Ledger(settled.folder, digest, _name(experiment), plan) as ledger:
-        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer)
+        way = choose(fused, ready, chosen, ledger)
+        runs, seconds = _run_missing(ready, settled, ledger, dump(source, arms), observer, way)
     result = _weigh(ready, settled, runs, digest, Provenance(
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
         started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
-        jobs=settled.jobs, run_seconds=seconds))
+        jobs=settled.jobs, run_seconds=seconds, notes=way.notes))
     result.save(settled.folder / "result.json")
     return result
 
 
 def _run_missing(ready: Prepared, settled: _Settled, ledger: Ledger, payload: bytes,
-                 observer: Observer) -> tuple[list[Run], dict[str, float]]:
+                 observer: Observer, way: Way) -> tuple[list[Run], dict[str, float]]:
     finished = ledger.finished(ready.arms, settled.seeds)
     progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.jobs,
                         finished={key: run for key, (run, _) in finished.items()}, kept=len(finished))
     seconds = {key: spent for key, (_, spent) in finished.items()}
     # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
-    tasks = [(index, seed) for seed in settled.seeds for index, arm in enumerate(ready.arms)
-             if (arm.name, seed) not in finished]
+    tasks = [unit for unit in way.units if any((ready.arms[arm].name, seed) not in finished for arm, seed in unit)]
     observer.update(progress)
 
     def keep(run: Run, spent: float) -> None:

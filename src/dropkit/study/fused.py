@@ -23,8 +23,8 @@ LaneReport = Callable[[int, int, float], None]  # index of the run, epoch (from 
 def train_fused(ready: Prepared, runs: Sequence[tuple[Arm, int]], report: LaneReport | None = None) -> list[Run]:
     """Train and score several runs at once.
 
-    Each has its own data split, order of the data, rates and masks, those that `dropkit.study.training.train` gives it, and ends
-    in the same numbers to float tolerance.
+    Each has the data split, order of the data, rates and masks that `dropkit.study.training.train` gives it, and ends in the
+    same numbers to float tolerance.
 
     Args:
         ready: the experiment.

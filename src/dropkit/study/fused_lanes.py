@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from dropkit.core.errors import DropkitError
 from dropkit.core.streams import keyed_pass
 from dropkit.study.prepare import outputs_of
-from dropkit.surgery.modules import walk
+from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.route import RoutedCall, routing_of
-from dropkit.surgery.sites import Site, rate_attribute, sites
+from dropkit.surgery.sites import Site, sites
 from dropkit.variants.site import RateSite
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,8 +30,8 @@ class Unlike(DropkitError):
 class Lanes:
     """Networks stacked into one, a lane each.
 
-    The networks that were given stay whole: their parameters become views of the stacked ones, so that what an optimiser does to
-    these shows in them.
+    The networks that were given stay whole: their parameters become views of the stacked ones, so that what an optimiser does
+    to these shows in them.
 
     Args:
         models: of one structure; they may differ in weights, buffers and rates.
@@ -71,7 +73,10 @@ class Lanes:
             Losses, (R,), and outputs, (R, B, ...), with their graph.
         """
         self._net.train()
-        found: tuple[Tensor, Tensor] = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
+        with warnings.catch_warnings():
+            # Operations that vmap has no rule for run lane by lane; whether that is too slow is measured, not guessed.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: tuple[Tensor, Tensor] = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
         return found
 
     def release(self, lane: int) -> None:
@@ -125,12 +130,11 @@ def _setter(site: Site) -> Callable[[Tensor], None]:
 
 
 def _check_alike(models: Sequence[nn.Module]) -> None:
-    if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for model in models
-           for tensor in (*model.parameters(), *model.buffers())):
+    if any(is_lazy(tensor) for model in models for tensor in (*model.parameters(), *model.buffers())):
         raise Unlike("a lazy layer has its weights drawn in the first step")
     shapes = {tuple((name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad) for name, tensor in
                     (*model.named_parameters(), *model.named_buffers())) for model in models}
-    kinds = {tuple((name, type(module)) for name, module in walk(model)) for model in models}
+    kinds = {tuple((name, type(module).__qualname__) for name, module in walk(model)) for model in models}
     if len(shapes) > 1 or len(kinds) > 1:
         raise Unlike("the arms' networks differ in their layers")
 

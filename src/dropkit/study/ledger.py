@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +20,7 @@ CREATE TABLE IF NOT EXISTS experiment (hash TEXT PRIMARY KEY, name TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS runs (
   arm TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY (arm, setting, seed));
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -80,6 +82,16 @@ class Ledger:
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
                              (arm.name, arm_key(arm), run.seed, seconds, json.dumps(asdict(run), allow_nan=False)))
+
+    def recall(self, name: str) -> Any:
+        """Return what `remember` was last given under ``name``, or None."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a fact about the study: anything that JSON holds."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def close(self) -> None:
         """Release the file and the lock."""

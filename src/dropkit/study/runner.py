@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from dropkit.study.result import Arm, Run
 from dropkit.study.worker import Failure, execute, initialise, progress_file
 
 Task = tuple[int, int]  # (index of the arm, seed)
+Unit = Sequence[Task]  # what a worker is handed at once: a run, or runs that are trained as one batch
 _GLANCE = 0.2  # seconds between two looks at the workers' progress
 
 
@@ -51,12 +52,12 @@ class Observer(Protocol):
         """Take note of how far the study is; called several times a second."""
 
 
-def run_tasks(tasks: list[Task], payload: bytes, folder: Path, progress: Progress, observer: Observer,
+def run_tasks(tasks: Sequence[Unit], payload: bytes, folder: Path, progress: Progress, observer: Observer,
               keep: Callable[[Run, float], None]) -> None:
     """Train ``tasks`` in ``progress.jobs`` worker processes.
 
     Args:
-        tasks: the runs to train, begun in this order.
+        tasks: the runs to train, one or several at once, begun in this order.
         payload: for `dropkit.study.worker.initialise`.
         folder: the study's folder, for progress files and the workers' log.
         progress: brought up to date as runs go on.
@@ -71,7 +72,7 @@ def run_tasks(tasks: list[Task], payload: bytes, folder: Path, progress: Progres
     executor = ProcessPoolExecutor(
         max_workers=min(progress.jobs, len(tasks)), initializer=initialise, initargs=(payload, str(folder / "worker.log")))
     try:
-        waiting: dict[Future[Any], Task] = {executor.submit(execute, *task, str(folder)): task for task in tasks}
+        waiting: dict[Future[Any], Unit] = {executor.submit(execute, unit, str(folder)): unit for unit in tasks}
         while waiting:
             done, _ = wait(waiting, timeout=_GLANCE, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=_failed):  # what finished is kept before a failure ends the study
@@ -87,25 +88,33 @@ def _failed(future: Future[Any]) -> bool:
     return future.exception() is not None or isinstance(future.result()[0], Failure)
 
 
-def _take(future: Future[Any], task: Task, progress: Progress, keep: Callable[[Run, float], None], folder: Path) -> None:
-    arm, seed = progress.arms[task[0]].name, task[1]
+def _take(future: Future[Any], unit: Unit, progress: Progress, keep: Callable[[Run, float], None], folder: Path) -> None:
+    named = _words(unit, progress)
     try:
         found, seconds = future.result()
     except BrokenProcessPool as error:
-        raise RunError(f"a worker process died while {arm}, seed {seed} was in hand (out of memory, or killed); "
+        raise RunError(f"a worker process died while {named} was in hand (out of memory, or killed); "
                        f"see {folder / 'worker.log'}. Run the same command to go on, with fewer --jobs if memory is short."
                        ) from error
     if isinstance(found, Failure):
         with (folder / "worker.log").open("a", encoding="utf-8") as log:
             log.write(found.trace)
-        raise RunError(f"{arm}, seed {seed} failed: {found.error}. The traceback is in {folder / 'worker.log'}; "
+        raise RunError(f"{named} failed: {found.error}. The traceback is in {folder / 'worker.log'}; "
                        "finished runs are kept.")
-    keep(found, seconds)
-    progress.finished[arm, seed] = found
+    for run in found:
+        if (run.arm, run.seed) not in progress.finished:  # a batch that was broken off is trained whole again
+            keep(run, seconds / len(found))
+            progress.finished[run.arm, run.seed] = run
 
 
-def _glance(waiting: dict[Future[Any], Task], folder: Path, progress: Progress) -> None:
-    for task in waiting.values():
+def _words(unit: Unit, progress: Progress) -> str:
+    arms, seeds = (list(dict.fromkeys(values)) for values in zip(*unit, strict=True))
+    names = " + ".join(progress.arms[arm].name for arm in arms)
+    return f"{names}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def _glance(waiting: dict[Future[Any], Unit], folder: Path, progress: Progress) -> None:
+    for task in (task for unit in waiting.values() for task in unit):
         try:
             lines = progress_file(folder, *task).read_text(encoding="utf-8").splitlines()
             epoch, loss = json.loads(lines[-1])

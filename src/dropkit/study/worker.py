@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import cloudpickle
 import torch
 
+from dropkit.study.fused import LaneReport, train_fused
 from dropkit.study.prepare import Prepared, prepare
 from dropkit.study.reference import find_experiment
 from dropkit.study.result import Run
@@ -55,20 +58,36 @@ def initialise(payload: bytes, log: str) -> None:
     _ready[:] = [prepare(experiment, arms, check=False)]
 
 
-def execute(arm: int, seed: int, folder: str) -> tuple[Run | Failure, float]:
-    """Train the arm with index ``arm`` and ``seed``; return the run, or what it raised, and the seconds it took."""
+def execute(unit: Sequence[tuple[int, int]], folder: str) -> tuple[list[Run] | Failure, float]:
+    """Train one run, or several as one batch; return the runs, or what was raised, and the seconds it took.
+
+    Args:
+        unit: index of the arm and seed of each run.
+        folder: the study's.
+    """
     start = time.perf_counter()
-    file = progress_file(Path(folder), arm, seed)
+    files = [progress_file(Path(folder), arm, seed) for arm, seed in unit]
     try:
-        with file.open("w", encoding="utf-8") as out:
-            def report(epoch: int, loss: float) -> None:
-                out.write(json.dumps([epoch, loss]) + "\n")
-                out.flush()
-            found: Run | Failure = train(_ready[0], _ready[0].arms[arm], seed, report)
+        with ExitStack() as opened:
+            outs = [opened.enter_context(file.open("w", encoding="utf-8")) for file in files]
+
+            def report(run: int, epoch: int, loss: float) -> None:
+                outs[run].write(json.dumps([epoch, loss]) + "\n")
+                outs[run].flush()
+            found: list[Run] | Failure = _train(unit, report)
     except Exception as error:
         found = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-    file.unlink(missing_ok=True)
+    for file in files:
+        file.unlink(missing_ok=True)
     return found, time.perf_counter() - start
+
+
+def _train(unit: Sequence[tuple[int, int]], report: LaneReport) -> list[Run]:
+    ready = _ready[0]
+    if len(unit) == 1:
+        (arm, seed), = unit
+        return [train(ready, ready.arms[arm], seed, lambda epoch, loss: report(0, epoch, loss))]
+    return train_fused(ready, [(ready.arms[arm], seed) for arm, seed in unit], report)
 
 
 def dump(source: Any, arms: Any) -> bytes:
