@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from dropkit.core.errors import DropkitError
 from dropkit.core.streams import keyed_pass
+from dropkit.study.fused_linear import speed_linear
 from dropkit.study.prepare import outputs_of
 from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.route import RoutedCall, routing_of
@@ -53,6 +54,7 @@ class Lanes:
         self.models = list(models)
         self._net = copy.deepcopy(models[0])
         self._rates = _LaneRates(self._net, models)
+        speed_linear(self._net)
         named = [dict(model.named_parameters()) for model in models]
         self.parameters = {name: _joined([parameters[name] for parameters in named]) for name in named[0]}
         held = [dict(model.named_buffers()) for model in models]
