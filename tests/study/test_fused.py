@@ -1,5 +1,6 @@
 """Runs trained as one batch are those trained one by one, to float tolerance."""
 
+import copy
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 import dropkit as dk
 from dropkit.study.fused import FusedSession, train_fused
+from dropkit.study.fused_lanes import Lanes
 from dropkit.study.prepare import prepare
 from dropkit.study.session import Session
 from dropkit.study.training import train
@@ -71,14 +73,15 @@ def same(one, other, rtol=1e-4):
 @pytest.mark.parametrize(("model", "fields"), [
     (perceptron, {}), (convolutions, {}), (Transformer, {}), (perceptron, {"optimizer": "adamw", "weight_decay": 0.01}),
     (perceptron, {"optimizer": "sgd", "lr": 0.05}), (perceptron, {"optimizer": "rmsprop"}),
-    (regressor, {"data": "diabetes"})], ids=lambda value: getattr(value, "__name__", None) or "-".join(map(str, value.values())))
+    (regressor, {"data": "diabetes"})], ids=["mlp", "conv", "transformer", "adamw", "sgd", "rmsprop", "regression"])
 def test_ten_steps_agree(model, fields):
     ready = prepare(dk.Experiment(**{"data": "digits", "model": model, "epochs": 1, "batch_size": 17, **fields}))
     runs = [(arm, seed) for seed in (3, 11) for arm in ready.arms]
     fused, single = FusedSession(ready, runs), [Session(ready, arm, seed) for arm, seed in runs]
     for session in single:
         session.model.train()
-    orders = [torch.randperm(len(single[0].part.x_train), generator=session.order).split(17) for session in (single[0], single[3])]
+    n = len(single[0].part.x_train)
+    orders = [torch.randperm(n, generator=session.order).split(17) for session in (single[0], single[3])]
     for step in range(10):
         loss, out, _ = fused.run_step([order[step] for order in orders])
         for lane, session in enumerate(single):
@@ -150,3 +153,24 @@ def test_the_same_group_repeats_to_the_bit():
     first = train_fused(ready, runs)
     torch.manual_seed(2)
     assert train_fused(ready, runs) == first
+
+
+@pytest.mark.parametrize("net", [
+    nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5, bias=False), nn.GELU()), dk.nn.Dropout(0.5), nn.Linear(5, 2)),
+    nn.Sequential(nn.Linear(4, 5), dk.nn.Dropout(0.3), nn.Identity(), dk.nn.Dropout(0.0), nn.Linear(5, 2))])
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+def test_the_short_way_of_perceptrons_is_that_of_vmap(net, name):
+    """The chain without vmap, and vmap over the same networks: same masks, outputs, losses and gradients."""
+    models = [nn.Sequential(*[copy.deepcopy(layer) for layer in net]) for _ in range(3)]
+    for model in models:
+        torch.nn.init.normal_(model[-1].weight)
+    site = next(at for at, layer in enumerate(net) if isinstance(layer, dk.nn.Dropout))
+    models[0][site].p = 0.0
+    lanes, seeds, x = Lanes(models), torch.tensor([5, 6, 7]), torch.randn(3, 6, 4)
+    y = torch.arange(18).reshape(3, 6) % 2 if name == "cross_entropy" else torch.randn(3, 6, 2)
+    found = []
+    for short in (name, ""):
+        loss, out = lanes.step(seeds, x, y, F.cross_entropy if name == "cross_entropy" else F.mse_loss, short)
+        found.append([loss, out, *torch.autograd.grad(loss.sum(), list(lanes.parameters.values()))])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

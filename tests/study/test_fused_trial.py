@@ -84,7 +84,8 @@ def test_the_trial_leaves_random_states_and_threads_alone():
 @pytest.mark.parametrize(("arms", "seeds", "lanes"), [(3, 8, 6), (2, 5, 6), (7, 3, 6), (13, 2, 6), (3, 4, 1)])
 def test_groups_hold_every_run_once_and_continue_when_seeds_are_added(arms, seeds, lanes):
     found = groups(range(arms), range(seeds), lanes)
-    assert sorted(run for group in found for run in group) == sorted((arm, seed) for arm in range(arms) for seed in range(seeds))
+    runs = [(arm, seed) for arm in range(arms) for seed in range(seeds)]
+    assert sorted(run for group in found for run in group) == runs
     assert max(map(len, found)) <= lanes
     longer = groups(range(arms), range(2 * seeds), lanes)
     whole = [group for group in found if len({seed for _, seed in group}) == max(1, lanes // arms)]

@@ -87,7 +87,7 @@ class FusedSession:
         """Take one step of every run on the batch of its seed; return losses, outputs and targets, a row a run."""
         x, y = (torch.stack([getattr(session.part, name)[rows] for session, rows in zip(self._by_seed, batch, strict=True)])
                 [self._place] for name in ("x_train", "y_train"))
-        loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss)
+        loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss, self.ready.loss_name)
         self.optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]  # runs share nothing: each gets the gradient of its own loss
         self.optimizer.step()

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from dropkit.core.errors import DropkitError
 from dropkit.core.streams import keyed_pass
 from dropkit.study.fused_linear import speed_linear
+from dropkit.study.fused_stack import stack_of, stacked_loss
 from dropkit.study.prepare import outputs_of
 from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.route import RoutedCall, routing_of
@@ -54,6 +55,7 @@ class Lanes:
         self.models = list(models)
         self._net = copy.deepcopy(models[0])
         self._rates = _LaneRates(self._net, models)
+        self._stack = stack_of(self._net)
         speed_linear(self._net)
         named = [dict(model.named_parameters()) for model in models]
         self.parameters = {name: _joined([parameters[name] for parameters in named]) for name in named[0]}
@@ -62,7 +64,7 @@ class Lanes:
                          if not all(torch.equal(buffer, buffers[name]) for buffers in held[1:])}
         self._call: Any = torch.vmap(self._one, in_dims=(0, 0, 0, 0, 0, 0, None), randomness="error")
 
-    def step(self, seeds: Tensor, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    def step(self, seeds: Tensor, x: Tensor, y: Tensor, loss: Loss, name: str = "") -> tuple[Tensor, Tensor]:
         """Run all networks in training mode, each on its batch with the masks of its seed.
 
         Args:
@@ -70,11 +72,18 @@ class Lanes:
             x: (R, B, ...), a batch a lane.
             y: (R, B, ...), its targets.
             loss: of outputs and targets.
+            name: the loss's, by which some have a shorter way.
 
         Returns:
             Losses, (R,), and outputs, (R, B, ...), with their graph.
         """
         self._net.train()
+        together = stacked_loss(name)
+        if self._stack is not None and together is not None:
+            with keyed_pass(seeds):
+                out = self._stack(self.parameters, self._rates.by_module, x)
+            out = out.unsqueeze(2) if out.dim() == 2 and y.dim() == 3 else out
+            return together(out, y), out
         with warnings.catch_warnings():
             # Operations that vmap has no rule for run lane by lane; whether that is too slow is measured, not guessed.
             warnings.filterwarnings("ignore", message="There is a performance drop")
@@ -107,7 +116,7 @@ class _LaneRates:
         columns = list(zip(*by_lane, strict=True))
         self._sites = [(site, column) for site, column in zip(sites(net), columns, strict=True) if len(set(column)) > 1]
         self.table = [torch.tensor(column, dtype=torch.float64) for _, column in self._sites]
-        self._now: list[Tensor] = []
+        self.by_module = {site.module: rates for (site, _), rates in zip(self._sites, self.table, strict=True)}
         self._setters = [_setter(site) for site, _ in self._sites]
 
     def set(self, rates: list[Tensor]) -> None:

@@ -32,30 +32,37 @@ def speed_linear(model: nn.Module) -> None:
             vars(module)["forward"] = functools.partial(_forward, module)
 
 
+def stacked_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the linear layers' outputs: (R, ..., I), (R, O, I), (R, O) -> (R, ..., O).
+
+    Example:
+        >>> stacked_linear(torch.ones(3, 5, 2), torch.ones(3, 1, 2), None).shape
+        torch.Size([3, 5, 1])
+    """
+    rows = x.reshape(len(x), -1, x.shape[-1])  # out here: no view that comes out of a function may be changed in place
+    out: Tensor = _Stacked.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    return out.view(*x.shape[:-1], -1)
+
+
 def _forward(module: nn.Linear, x: Tensor) -> Tensor:
     out: Tensor = _Linear.apply(x, module.weight, module.bias)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Stacked(torch.autograd.Function):
-    """(R, ..., I), (R, O, I), (R, O) -> (R, ..., O)."""
+    """(R, N, I), (R, O, I), (R, O) -> (R, N, O)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        rows = x.reshape(len(x), -1, x.shape[-1])
-        ctx.save_for_backward(rows, weight)
-        ctx.shape = x.shape
+        ctx.save_for_backward(x, weight)
         turned = weight.transpose(1, 2)
-        out = torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, turned)
-        return out.view(*x.shape[:-1], -1)
+        return torch.bmm(x, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, turned)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight = ctx.saved_tensors
-        grad = grads[0].reshape(len(rows), -1, grads[0].shape[-1])
-        needs = ctx.needs_input_grad
-        return (torch.bmm(grad, weight).view(ctx.shape) if needs[0] else None,
-                torch.bmm(grad.transpose(1, 2), rows) if needs[1] else None, grad.sum(1) if needs[2] else None)
+        (x, weight), needs, grad = ctx.saved_tensors, ctx.needs_input_grad, grads[0]
+        return (torch.bmm(grad, weight) if needs[0] else None,
+                torch.bmm(grad.transpose(1, 2), x) if needs[1] else None, grad.sum(1) if needs[2] else None)
 
 
 class _Linear(torch.autograd.Function):
@@ -73,5 +80,4 @@ class _Linear(torch.autograd.Function):
     def vmap(info: Any, dims: tuple[int | None, ...], *tensors: Tensor | None) -> tuple[Tensor, int]:
         fronts = [None if tensor is None else tensor.expand(info.batch_size, *tensor.shape) if dim is None else
                   tensor.movedim(dim, 0) for dim, tensor in zip(dims, tensors, strict=True)]
-        out: Tensor = _Stacked.apply(*fronts)  # type: ignore[no-untyped-call]
-        return out, 0
+        return stacked_linear(*fronts), 0  # type: ignore[arg-type]
