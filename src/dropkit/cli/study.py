@@ -27,6 +27,8 @@ def add(commands: Any) -> None:
                         "members=4, variant=NAME, schedule=TEXT, joined by + where they act together; and rates, "
                         "leave-one-out, classic, factorial (default: none,reduced,intended)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
+    parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default="auto",
+                        help="train up to 6 runs as one batch (default: where they agree with single runs and it is faster)")
     parser.add_argument("--out", help="output folder (default: runs/NAME)")
     parser.add_argument("--tensorboard", nargs="?", const=True, default=False, metavar="FOLDER",
                         help="write each finished run for TensorBoard (default folder: tensorboard in the output folder)")
@@ -76,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     from dropkit.study.engines.choice import Running
 
     running = Running(engine=arguments.engine, jobs=arguments.jobs, address=arguments.address,
-                      cpus_per_run=arguments.cpus_per_run, checkpoint_every=arguments.checkpoint_every)
+                      cpus_per_run=arguments.cpus_per_run, checkpoint_every=arguments.checkpoint_every,
+                      fused=arguments.fused)
     with observer() as watching:
         try:
             result = run_study((arguments.experiment, recipe_of(arguments)), arms=arguments.arms, seeds=arguments.seeds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -39,8 +39,8 @@ def check_rate(value: Any, name: str = "p", *, below_one: bool = False) -> float
     return number
 
 
-def is_symbolic(value: Any) -> bool:
-    """Tell whether a rate is a tensor whose value cannot be looked at: while a compiler traces, or in a batch of ``torch.vmap``.
+def is_symbolic(value: Any) -> TypeGuard[torch.Tensor]:
+    """Tell whether a rate is a tensor that cannot be looked into: a compiler traces, or ``torch.vmap`` batches rates.
 
     Args:
         value: a rate as functions take it.

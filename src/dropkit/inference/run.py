@@ -72,7 +72,7 @@ class Runner:
                 if self._meter.largest >= _LARGE:  # known already: in turn from the first pass on
                     self._decide()
             except Exception as error:
-                self._turn(_reason(error), error)
+                self._turn(vmap_reason(error), error)
             else:
                 at += len(part)
                 self._decide()
@@ -119,8 +119,16 @@ class Runner:
         self.method, self.why = "loop", why
 
 
-def _reason(error: Exception) -> str:
-    """Why vmap could not run a model, in words where they are known."""
+def vmap_reason(error: Exception) -> str:
+    """Why vmap could not run a model, in words where they are known.
+
+    Args:
+        error: what it raised.
+
+    Example:
+        >>> vmap_reason(ValueError("too deep"))
+        'vmap raised ValueError: too deep'
+    """
     said = str(error).strip()
     if "random operation" in said or "generator of its own" in said:
         return "something in the model draws from a generator of its own"

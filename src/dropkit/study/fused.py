@@ -23,8 +23,8 @@ LaneReport = Callable[[int, int, float], None]  # index of the run, epoch (from 
 def train_fused(ready: Prepared, runs: Sequence[tuple[Arm, int]], report: LaneReport | None = None) -> list[Run]:
     """Train and score several runs at once.
 
-    Each has its own data split, order of the data, rates and masks, those that `dropkit.study.training.train` gives it, and ends
-    in the same numbers to float tolerance.
+    Each has the data split, order of the data, rates and masks that `dropkit.study.training.train` gives it, and ends in the
+    same numbers to float tolerance.
 
     Args:
         ready: the experiment.
@@ -87,7 +87,7 @@ class FusedSession:
         """Take one step of every run on the batch of its seed; return losses, outputs and targets, a row a run."""
         x, y = (torch.stack([getattr(session.part, name)[rows] for session, rows in zip(self._by_seed, batch, strict=True)])
                 [self._place] for name in ("x_train", "y_train"))
-        loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss)
+        loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss, self.ready.loss_name)
         self.optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]  # runs share nothing: each gets the gradient of its own loss
         self.optimizer.step()

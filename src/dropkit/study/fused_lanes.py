@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from dropkit.core.errors import DropkitError
 from dropkit.core.streams import keyed_pass
+from dropkit.study.fused_linear import speed_linear
+from dropkit.study.fused_stack import stack_of, stacked_loss
 from dropkit.study.prepare import outputs_of
-from dropkit.surgery.modules import walk
+from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.route import RoutedCall, routing_of
-from dropkit.surgery.sites import Site, rate_attribute, sites
+from dropkit.surgery.sites import Site, sites
 from dropkit.variants.site import RateSite
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,8 +32,8 @@ class Unlike(DropkitError):
 class Lanes:
     """Networks stacked into one, a lane each.
 
-    The networks that were given stay whole: their parameters become views of the stacked ones, so that what an optimiser does to
-    these shows in them.
+    The networks that were given stay whole: their parameters become views of the stacked ones, so that what an optimiser does
+    to these shows in them.
 
     Args:
         models: of one structure; they may differ in weights, buffers and rates.
@@ -51,6 +55,8 @@ class Lanes:
         self.models = list(models)
         self._net = copy.deepcopy(models[0])
         self._rates = _LaneRates(self._net, models)
+        self._stack = stack_of(self._net)
+        speed_linear(self._net)
         named = [dict(model.named_parameters()) for model in models]
         self.parameters = {name: _joined([parameters[name] for parameters in named]) for name in named[0]}
         held = [dict(model.named_buffers()) for model in models]
@@ -58,7 +64,7 @@ class Lanes:
                          if not all(torch.equal(buffer, buffers[name]) for buffers in held[1:])}
         self._call: Any = torch.vmap(self._one, in_dims=(0, 0, 0, 0, 0, 0, None), randomness="error")
 
-    def step(self, seeds: Tensor, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    def step(self, seeds: Tensor, x: Tensor, y: Tensor, loss: Loss, name: str = "") -> tuple[Tensor, Tensor]:
         """Run all networks in training mode, each on its batch with the masks of its seed.
 
         Args:
@@ -66,12 +72,22 @@ class Lanes:
             x: (R, B, ...), a batch a lane.
             y: (R, B, ...), its targets.
             loss: of outputs and targets.
+            name: the loss's, by which some have a shorter way.
 
         Returns:
             Losses, (R,), and outputs, (R, B, ...), with their graph.
         """
         self._net.train()
-        found: tuple[Tensor, Tensor] = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
+        together = stacked_loss(name)
+        if self._stack is not None and together is not None:
+            with keyed_pass(seeds):
+                out = self._stack(self.parameters, self._rates.by_module, x)
+            out = out.unsqueeze(2) if out.dim() == 2 and y.dim() == 3 else out
+            return together(out, y), out
+        with warnings.catch_warnings():
+            # Operations that vmap has no rule for run lane by lane; whether that is too slow is measured, not guessed.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            found: tuple[Tensor, Tensor] = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
         return found
 
     def release(self, lane: int) -> None:
@@ -100,7 +116,7 @@ class _LaneRates:
         columns = list(zip(*by_lane, strict=True))
         self._sites = [(site, column) for site, column in zip(sites(net), columns, strict=True) if len(set(column)) > 1]
         self.table = [torch.tensor(column, dtype=torch.float64) for _, column in self._sites]
-        self._now: list[Tensor] = []
+        self.by_module = {site.module: rates for (site, _), rates in zip(self._sites, self.table, strict=True)}
         self._setters = [_setter(site) for site, _ in self._sites]
 
     def set(self, rates: list[Tensor]) -> None:
@@ -125,12 +141,11 @@ def _setter(site: Site) -> Callable[[Tensor], None]:
 
 
 def _check_alike(models: Sequence[nn.Module]) -> None:
-    if any(isinstance(tensor, nn.parameter.UninitializedTensorMixin) for model in models
-           for tensor in (*model.parameters(), *model.buffers())):
+    if any(is_lazy(tensor) for model in models for tensor in (*model.parameters(), *model.buffers())):
         raise Unlike("a lazy layer has its weights drawn in the first step")
     shapes = {tuple((name, tuple(tensor.shape), tensor.dtype, tensor.requires_grad) for name, tensor in
                     (*model.named_parameters(), *model.named_buffers())) for model in models}
-    kinds = {tuple((name, type(module)) for name, module in walk(model)) for model in models}
+    kinds = {tuple((name, type(module).__qualname__) for name, module in walk(model)) for model in models}
     if len(shapes) > 1 or len(kinds) > 1:
         raise Unlike("the arms' networks differ in their layers")
 

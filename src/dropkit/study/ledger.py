@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +23,7 @@ CREATE TABLE IF NOT EXISTS runs (
   arm TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL, seconds REAL NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY (arm, setting, seed));
 CREATE TABLE IF NOT EXISTS failures (arm TEXT NOT NULL, seed INTEGER NOT NULL, error TEXT NOT NULL, PRIMARY KEY (arm, seed));
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -107,6 +109,16 @@ class Ledger:
         """Note why a run failed, for `dropkit status`; it will be tried when the study goes on."""
         with self._writing():
             self._db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (arm.name, seed, error))
+
+    def recall(self, name: str) -> Any:
+        """Return what `remember` was last given under ``name``, or None."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a fact about the study: anything that JSON holds."""
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def close(self) -> None:
         """Release the file and the lock."""

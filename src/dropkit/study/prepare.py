@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +109,7 @@ def settled_model(ready: Prepared, arm: Arm) -> nn.Module:
     return model
 
 
-def outputs_of(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def outputs_of(model: Callable[[Tensor], Any], x: Tensor, targets: Tensor) -> Tensor:
     """Return the model's outputs for ``x``, a column for one-dimensional outputs where targets have one.
 
     Without this, an (N,) output against (N, 1) targets would broadcast to (N, N) in the loss.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter, deque
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,8 @@ from typing import Protocol
 from dropkit.core.errors import DropkitError
 from dropkit.study.engines.choice import Engine
 from dropkit.study.result import Arm, Run
-from dropkit.study.worker import Failure, Outcome, last_report
+from dropkit.study.worker import Failure, Outcome, Unit, last_report
 
-Task = tuple[int, int]  # (index of the arm, seed)
 _GLANCE = 0.2  # seconds between two looks at the workers' progress
 _PATIENCE = 3.0  # seconds that runs have for a last checkpoint when the study is stopped
 _AGAIN = 2  # times a run is tried again whose worker was lost
@@ -66,14 +66,14 @@ class Book(Protocol):
         """Note that a run failed, and by which error."""
 
 
-def run_tasks(tasks: list[Task], engine: Engine, folder: Path, progress: Progress, observer: Observer, book: Book) -> None:
+def run_tasks(tasks: Sequence[Unit], engine: Engine, folder: Path, progress: Progress, observer: Observer, book: Book) -> None:
     """Train ``tasks`` on ``engine``, which is closed at the end.
 
     A run whose worker is lost is tried again, twice at most, from its last checkpoint. One that raises is not; the others go
     on, unless three fail alike.
 
     Args:
-        tasks: the runs to train, begun in this order.
+        tasks: the runs to train, one or several at once, begun in this order.
         engine: takes them.
         folder: the study's folder, for progress files and the workers' log.
         progress: brought up to date as runs go on.
@@ -107,9 +107,9 @@ class _Shift:
     folder: Path
     progress: Progress
     book: Book
-    waiting: deque[Task]
-    hand: dict[Future[Outcome], Task] = field(default_factory=dict)
-    losses: Counter[Task] = field(default_factory=Counter)
+    waiting: deque[Unit]
+    hand: dict[Future[Outcome], Unit] = field(default_factory=dict)
+    losses: Counter[Unit] = field(default_factory=Counter)
     alike: Counter[str] = field(default_factory=Counter)
 
     def hand_out(self) -> None:
@@ -118,16 +118,16 @@ class _Shift:
             self.waiting.clear()
             self.wind_down()
         while self.waiting and len(self.hand) < self.engine.slots:
-            task = self.waiting.popleft()
-            self.hand[self.engine.submit(*task)] = task
+            unit = self.waiting.popleft()
+            self.hand[self.engine.submit(unit)] = unit
 
     def collect(self, seconds: float) -> None:
         """Wait for runs to end, at most for ``seconds``, and look how far the others are."""
         done, _ = wait(self.hand, timeout=seconds, return_when=FIRST_COMPLETED)
         for future in done:
             self._take(future, self.hand.pop(future))
-        for task in self.hand.values():
-            self._glance(task)
+        for unit in self.hand.values():
+            self._glance(unit)
 
     def wind_down(self) -> None:
         """Ask the runs in hand to stop, and take what ends in a moment."""
@@ -140,42 +140,48 @@ class _Shift:
             self._take(future, self.hand.pop(future))
         self.hand.clear()
 
-    def _take(self, future: Future[Outcome], task: Task) -> None:
+    def _take(self, future: Future[Outcome], unit: Unit) -> None:
         try:
             outcome = future.result()
         except self.engine.lost as error:
-            self._lost(task, error)
+            self._lost(unit, error)
             return
         self._note(*outcome.notes)
         if isinstance(outcome.found, Failure):
-            self._fail(task, outcome.found)
-        elif outcome.found is not None:
-            self.book.keep(outcome.found, outcome.seconds)
-            self.progress.finished[self._key(task)] = outcome.found
+            self._fail(unit, outcome.found)
+            return
+        for run in outcome.found or ():
+            if (run.arm, run.seed) not in self.progress.finished:  # a batch that was broken off is trained whole again
+                self.book.keep(run, outcome.seconds / len(unit))
+                self.progress.finished[run.arm, run.seed] = run
 
-    def _lost(self, task: Task, error: BaseException) -> None:
-        arm, seed = self._key(task)
-        self.losses[task] += 1
-        if self.losses[task] <= _AGAIN:
-            self._note(f"the worker of {arm}, seed {seed}, died; the run is tried again")
-            self.waiting.appendleft(task)
+    def _lost(self, unit: Unit, error: BaseException) -> None:
+        self.losses[unit] += 1
+        if self.losses[unit] <= _AGAIN:
+            again = "the run is tried again" if len(unit) == 1 else "the runs are tried again"
+            self._note(f"the worker of {self._words(unit)}, died; {again}")
+            self.waiting.appendleft(unit)
         else:
-            self._fail(task, Failure(f"its worker died {self.losses[task]} times (out of memory, or killed)", f"{error}\n"))
+            self._fail(unit, Failure(f"its worker died {self.losses[unit]} times (out of memory, or killed)", f"{error}\n"))
 
-    def _fail(self, task: Task, failure: Failure) -> None:
-        arm, seed = self._key(task)
-        self.progress.failed[arm, seed] = failure.error
+    def _fail(self, unit: Unit, failure: Failure) -> None:
         self.alike[re.sub(r"\d+", "", failure.error)] += 1
-        self._log(f"{arm}, seed {seed}:\n{failure.trace}")
-        self.book.fail(self.progress.arms[task[0]], seed, failure.error)
+        self._log(f"{self._words(unit)}:\n{failure.trace}")
+        for arm, seed in unit:
+            self.progress.failed[self.progress.arms[arm].name, seed] = failure.error
+            self.book.fail(self.progress.arms[arm], seed, failure.error)
 
-    def _glance(self, task: Task) -> None:
-        report = last_report(self.folder, *task)
-        if report is not None:
-            self.progress.epoch[self._key(task)], self.progress.loss[self._key(task)] = report
+    def _glance(self, unit: Unit) -> None:
+        for arm, seed in unit:
+            report = last_report(self.folder, arm, seed)
+            if report is not None:
+                key = self.progress.arms[arm].name, seed
+                self.progress.epoch[key], self.progress.loss[key] = report
 
-    def _key(self, task: Task) -> tuple[str, int]:
-        return self.progress.arms[task[0]].name, task[1]
+    def _words(self, unit: Unit) -> str:
+        arms, seeds = (list(dict.fromkeys(values)) for values in zip(*unit, strict=True))
+        names = " + ".join(self.progress.arms[arm].name for arm in arms)
+        return f"{names}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
     def _note(self, *notes: str) -> None:
         for note in notes:

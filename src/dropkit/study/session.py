@@ -81,7 +81,7 @@ class Course:
     def state(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors, plain numbers, and lists and dictionaries of them."""
         return {"epoch": self.epoch, "step": self.step, "history": self.history, "instruments": self.instruments,
-                "best": self.best}
+                "kept": self.kept}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to where `state` was taken, in this process or another.
@@ -89,7 +89,7 @@ class Course:
         Args:
             state: of a run of the same experiment, arm and seed.
         """
-        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.epoch, self.step, self.kept = state["epoch"], state["step"], state["kept"]
         self.history, self.instruments = state["history"], state["instruments"]
 
 

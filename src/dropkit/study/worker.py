@@ -18,11 +18,13 @@ import torch
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.checkpoint import Keeper, Place, Stopped
+from dropkit.study.fused import train_fused
 from dropkit.study.prepare import Prepared, prepare
 from dropkit.study.reference import find_experiment
 from dropkit.study.result import Run
 from dropkit.study.training import train
 
+Unit = tuple[tuple[int, int], ...]  # what a worker is handed at once: the index of the arm and the seed of each run
 _payload: list[bytes] = []  # of this worker process, filled by `initialise`
 _ready: dict[bytes, Prepared] = {}  # the one experiment of this process, by its payload
 
@@ -37,9 +39,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: itself, what it raised, or None where it was asked to stop; seconds spent; notes for the user."""
+    """What became of runs: themselves, what was raised, or None where they were asked to stop; seconds; notes for the user."""
 
-    found: Run | Failure | None
+    found: list[Run] | Failure | None
     seconds: float
     notes: list[str] = field(default_factory=list)
 
@@ -75,30 +77,44 @@ def initialise(payload: bytes, log: str) -> None:
     _payload[:] = [payload]
 
 
-def execute(payload: bytes | None, place: Place, arm: int, seed: int) -> Outcome:
-    """Train the arm with index ``arm`` and ``seed``, from its last checkpoint on if there is one.
+def execute(payload: bytes | None, place: Place, unit: Unit) -> Outcome:
+    """Train one run, from its last checkpoint on if there is one, or several as one batch, which has no checkpoints.
 
     Args:
         payload: what `dump` returned, or None for the one that `initialise` was given; the process loads it once.
         place: where progress and checkpoints go; where there is no such folder, as on a machine that does not share the
             driver's disk, the run trains without.
-        arm: index of the arm.
-        seed: the run's.
+        unit: index of the arm and seed of each run.
     """
     start = time.perf_counter()
     shared = (place.folder / "progress").is_dir()
-    keeper = Keeper(place) if shared else None
-    reporter = _Reporter(progress_file(place.folder, arm, seed), shared)
-    found: Run | Failure | None
+    keeper = Keeper(place) if shared and len(unit) == 1 else None
+    reporters = [_Reporter(progress_file(place.folder, arm, seed), shared) for arm, seed in unit]
+    found: list[Run] | Failure | None
     try:
         ready = _prepared(_payload[0] if payload is None else payload, place)
-        found = train(ready, ready.arms[arm], seed, reporter, keeper)
+        found = _train(ready, unit, place, reporters, keeper)
     except Stopped:
         found = None
     except (Exception, SystemExit) as error:  # user code that calls sys.exit must not end the worker, let alone the driver
         found = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-    reporter.close()
-    return Outcome(found, time.perf_counter() - start, reporter.notes + (keeper.notes if keeper else []))
+    for reporter in reporters:
+        reporter.close()
+    notes = [note for reporter in reporters for note in reporter.notes] + (keeper.notes if keeper else [])
+    return Outcome(found, time.perf_counter() - start, notes)
+
+
+def _train(ready: Prepared, unit: Unit, place: Place, reporters: list[_Reporter], keeper: Keeper | None) -> list[Run]:
+    if len(unit) == 1:
+        (arm, seed), = unit
+        return [train(ready, ready.arms[arm], seed, reporters[0], keeper)]
+
+    def report(run: int, epoch: int, loss: float) -> None:
+        reporters[run](epoch, loss)
+        if place.stop.exists():
+            raise Stopped(f"a batch of {len(unit)} runs was stopped in epoch {epoch + 1}")
+
+    return train_fused(ready, [(ready.arms[arm], seed) for arm, seed in unit], report)
 
 
 def dump(source: Any, arms: Any) -> bytes:

@@ -175,7 +175,7 @@ class Dropout(DropoutSite):
 
 def _traced(x: Tensor, p: float | Tensor, training: bool, inplace: bool, share_dims: Iterable[int], inverted: int,
             generator: torch.Generator | None, stream: str | None) -> Tensor:
-    """Drop while a compiler traces, or ``torch.vmap`` batches rates: the rate stays a tensor, so that changing it recompiles nothing, not even to 0."""
+    """Drop while a compiler traces or rates are batched: the rate stays a tensor, so that 0 recompiles nothing either."""
     if not training and inverted:
         return x
     rate = p if isinstance(p, Tensor) else torch.tensor(check_rate(p), dtype=torch.float64, device="cpu")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.checkpoint import EVERY, Place
-from dropkit.study.worker import Outcome
+from dropkit.study.worker import Outcome, Unit
 
 ENGINES = ("processes", "ray", "serial")
 
@@ -23,8 +23,8 @@ class Engine(Protocol):
     lost: tuple[type[BaseException], ...]
     """What a future raises when the process or machine that trained its run is gone."""
 
-    def submit(self, arm: int, seed: int) -> Future[Outcome]:
-        """Begin a run: the arm's index, and the seed."""
+    def submit(self, unit: Unit) -> Future[Outcome]:
+        """Begin a run, or several as one batch."""
 
     def close(self) -> None:
         """End every process and run of the engine, at once."""
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """How a study's runs are executed; none of it changes their numbers.
+    """How a study's runs are executed; none of it but ``fused`` changes their numbers.
 
     Args:
         engine: ``"processes"``: worker processes on this machine; ``"ray"``: tasks on a Ray cluster; ``"serial"``: in this
@@ -41,6 +41,7 @@ class Running:
         address: of the Ray cluster, ``"auto"`` for the one this machine belongs to; by default Ray is started on this machine.
         cpus_per_run: cores that Ray reserves for a run, above 0; the run itself uses one thread.
         checkpoint_every: seconds between two checkpoints of a run, at least 0; 0 writes one after every step.
+        fused: True, False or ``"auto"``: whether runs are trained as one batch, which changes their numbers by rounding.
 
     Raises:
         InputError: a field breaks its rule.
@@ -51,6 +52,7 @@ class Running:
     address: str | None = None
     cpus_per_run: float = 1.0
     checkpoint_every: float = EVERY
+    fused: bool | str = "auto"
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -60,6 +62,8 @@ class Running:
         if self.engine != "ray" and (self.address is not None or self.cpus_per_run != 1):
             raise InputError("address and cpus_per_run are for the engine ray", got=phrase(f"engine={self.engine!r}"),
                              fix="Add --engine ray, or leave them out")
+        if not isinstance(self.fused, bool) and self.fused != "auto":
+            raise InputError('fused is True, False or "auto"', got=self.fused, fix='Leave it out for "auto"')
         if not self.cpus_per_run > 0:
             raise InputError("cpus_per_run is above 0", got=self.cpus_per_run, fix="1 is a good number")
         if not self.checkpoint_every >= 0:

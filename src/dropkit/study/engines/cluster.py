@@ -9,7 +9,7 @@ from typing import Any
 from dropkit.core.errors import InputError, MissingExtraError, phrase
 from dropkit.study.checkpoint import Place
 from dropkit.study.engines.choice import Running
-from dropkit.study.worker import Outcome, execute
+from dropkit.study.worker import Outcome, Unit, execute
 
 try:
     import ray
@@ -54,9 +54,9 @@ class RayTasks:
         self._payload, self._place = ray.put(payload), place
         self._refs: list[Any] = []
 
-    def submit(self, arm: int, seed: int) -> Future[Outcome]:
-        """Make the run a task."""
-        ref = self._task.remote(self._payload, self._place, arm, seed)
+    def submit(self, unit: Unit) -> Future[Outcome]:
+        """Make the runs a task."""
+        ref = self._task.remote(self._payload, self._place, unit)
         self._refs.append(ref)
         future: Future[Outcome] = ref.future()
         return future

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from loky.process_executor import ProcessPoolExecutor
 
 from dropkit.study.checkpoint import Place
-from dropkit.study.worker import Outcome, execute, initialise
+from dropkit.study.worker import Outcome, Unit, execute, initialise
 
 
 class Processes:
@@ -28,10 +28,10 @@ class Processes:
         self._pools: list[ProcessPoolExecutor | None] = [None] * slots
         self._last: list[Future[Outcome] | None] = [None] * slots
 
-    def submit(self, arm: int, seed: int) -> Future[Outcome]:
-        """Hand a run to a process that has nothing to do."""
+    def submit(self, unit: Unit) -> Future[Outcome]:
+        """Hand runs to a process that has nothing to do."""
         slot = next(index for index, last in enumerate(self._last) if last is None or last.done())
-        future: Future[Outcome] = self._pool(slot).submit(execute, None, self._place, arm, seed)
+        future: Future[Outcome] = self._pool(slot).submit(execute, None, self._place, unit)
         self._last[slot] = future
         return future
 

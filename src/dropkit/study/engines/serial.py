@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dropkit.study.checkpoint import Place
-from dropkit.study.worker import Outcome, execute
+from dropkit.study.worker import Outcome, Unit, execute
 
 
 class Serial:
@@ -28,11 +28,11 @@ class Serial:
     def __init__(self, payload: bytes, place: Place) -> None:
         self._payload, self._place = payload, place
 
-    def submit(self, arm: int, seed: int) -> Future[Outcome]:
-        """Train the run and return it."""
+    def submit(self, unit: Unit) -> Future[Outcome]:
+        """Train the runs and return them."""
         future: Future[Outcome] = Future()
         with _as_in_a_worker():
-            future.set_result(execute(self._payload, self._place, arm, seed))
+            future.set_result(execute(self._payload, self._place, unit))
         return future
 
     def close(self) -> None:
