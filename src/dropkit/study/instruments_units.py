@@ -81,7 +81,8 @@ def co_adaptation(sample: Tensor) -> tuple[float, float]:
         sample: (values, units).
 
     Example:
-        >>> co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+        >>> correlation, rank = co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+        >>> round(correlation, 3), round(rank, 3)
         (1.0, 1.0)
         >>> co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]))
         (0.0, 2.0)
