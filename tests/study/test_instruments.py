@@ -155,9 +155,9 @@ def test_independent_units_have_full_rank():
             network[0].weight.copy_(torch.eye(6))
         return network
 
-    found = read(build, n=2000)  # 256 standard normal rows of six: correlations of about 1 / 16
-    assert found["effective_rank"]["2"] > 5.7
-    assert found["correlation"]["2"] < 0.1
+    found = read(build, n=2000)  # 128 standard normal rows of six: correlations of about 1 / 11
+    assert found["effective_rank"]["2"] > 5.5
+    assert found["correlation"]["2"] < 0.12
 
 
 def test_ablation_is_the_rise_of_the_loss_without_the_units():

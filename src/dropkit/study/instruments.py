@@ -20,13 +20,13 @@ In training mode, with masks of the instruments' own, on four batches of the exp
     Share of the outputs, zeros in evaluation left out, that are exactly zero in training: a site on the output. None where no
     output is negative, since a ReLU makes zeros of its own.
 
-In evaluation mode, on up to 256 examples:
+In evaluation mode, on up to 128 examples:
 
 ``dead`` {layer}
     Share of the units that the layer reads which are zero for every example.
 ``correlation`` {layer}
     Co-adaptation: mean absolute correlation between two units that the layer reads, in [0, 1]. Units without correlation
-    show about 0.8 / sqrt(256) = 0.05 (Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from
+    show about 0.8 / sqrt(128) = 0.07 (Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from
     Overfitting", 2014, on co-adaptation).
 ``effective_rank`` {layer}
     Participation ratio (Σλ)² / Σλ² of the eigenvalues λ of that correlation matrix: 1 if all units move as one, their number

@@ -15,7 +15,7 @@ from dropkit.study.data import Partition
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.surgery.modules import unwrap
 
-_EXAMPLES = 256  # looked at in evaluation
+_EXAMPLES = 128  # looked at
 _BATCH = 32  # examples of a batch whose gradient is taken, at most
 _BATCHES = 4
 _NUMBERS = 1 << 22  # input values looked at in evaluation, at most: wide inputs make do with fewer examples
@@ -64,6 +64,14 @@ class Subject:
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
         return {name: x for name, x in self.model.named_parameters() if x.requires_grad and x.is_floating_point()}
+
+    @cached_property
+    def weight_layers(self) -> dict[str, nn.Module]:
+        """The modules with a matrix among their trained parameters, by path."""
+        layers = dict.fromkeys(layer_of(name) for name, x in self.parameters.items() if x.dim() > 1)
+        modules = dict(self.model.named_modules())
+        return {layer: modules[layer] for layer in layers
+                if layer in modules and not isinstance(modules[layer], torch.jit.ScriptModule)}  # which takes no hooks
 
     def forward(self, chosen: slice, key: int) -> Tensor:
         """Return the outputs for some of the examples, what is random in it being that of ``key``."""

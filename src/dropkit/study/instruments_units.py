@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from dropkit.core.streams import stream_number
-from dropkit.study.instruments_subject import Subject, layer_of
+from dropkit.study.instruments_subject import Subject
 from dropkit.study.prepare import outputs_of
 
 _LOOKED_AT = 256  # units of a layer, and values of each, that are correlated at most
@@ -81,7 +81,8 @@ def co_adaptation(sample: Tensor) -> tuple[float, float]:
         sample: (values, units).
 
     Example:
-        >>> co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+        >>> correlation, rank = co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+        >>> round(correlation, 3), round(rank, 3)
         (1.0, 1.0)
         >>> co_adaptation(torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]))
         (0.0, 2.0)
@@ -117,7 +118,7 @@ def ablations(subject: Subject, seen: Seen) -> dict[str, Any]:
 
 def _without(subject: Subject, layer: str, kept: Tensor, count: int) -> Tensor:
     """The outputs in evaluation when a layer reads zero for some of its units."""
-    module = _modules(subject)[layer]
+    module = subject.weight_layers[layer]
 
     def zero(part: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]
@@ -136,20 +137,12 @@ def _loss(subject: Subject, outputs: Tensor) -> float:
 
 
 def _listen(subject: Subject, look: Callable[[str, nn.Module, Tensor], None], undo: ExitStack) -> None:
-    for layer, module in _modules(subject).items():
+    for layer, module in subject.weight_layers.items():
         def hook(part: nn.Module, args: tuple[Any, ...], layer: str = layer) -> None:
             if args and isinstance(args[0], Tensor) and args[0].is_floating_point() and args[0].dim() > 1:
                 look(layer, part, args[0])
 
         undo.callback(module.register_forward_pre_hook(hook).remove)
-
-
-def _modules(subject: Subject) -> dict[str, nn.Module]:
-    """The weight layers: modules with a matrix among their trained parameters."""
-    layers = dict.fromkeys(layer_of(name) for name, x in subject.parameters.items() if x.dim() > 1)
-    modules = dict(subject.model.named_modules())
-    return {layer: modules[layer] for layer in layers
-            if layer in modules and not isinstance(modules[layer], torch.jit.ScriptModule)}  # which takes no hooks
 
 
 def _units(values: Tensor) -> Units:
