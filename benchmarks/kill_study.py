@@ -42,12 +42,13 @@ def numbers(out: Path) -> dict[str, Any]:
     return kept
 
 
-def in_hand(out: Path, since: float) -> bool:
-    """Tell whether a run has begun since then: a killed study leaves older files of progress behind."""
+def trains(out: Path, since: float) -> bool:
+    """Tell whether a run has trained for an epoch or left a checkpoint since then; a killed study leaves older files behind."""
     try:
-        return any(report.stat().st_mtime > since for report in (out / "progress").glob("*.jsonl"))
+        found = [file.stat() for file in (*(out / "progress").glob("*.jsonl"), *(out / "checkpoints").glob("*.pt"))]
+        return any(file.st_mtime > since and file.st_size > 0 for file in found)
     except FileNotFoundError:  # the run has just ended
-        return False
+        return True
 
 
 def attempt(file: Path, out: Path, patience: float) -> tuple[bool, bool]:
@@ -56,21 +57,21 @@ def attempt(file: Path, out: Path, patience: float) -> tuple[bool, bool]:
     Args:
         file: holds the experiment.
         out: the study's folder.
-        patience: seconds from the moment when a run is in hand to the kill; negative: from the program's start.
+        patience: seconds from the moment when a run is being trained to the kill; negative: from the program's start.
 
     Returns:
-        Whether it was killed, and whether a run was in hand then.
+        Whether it was killed, and whether a run was being trained then.
     """
     started = time.time()
     process = subprocess.Popen(command(file, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     begun = started if patience < 0 else None
     while process.poll() is None:
-        if begun is None and in_hand(out, started):
+        if begun is None and trains(out, started):
             begun = time.time()
         if begun is not None and time.time() - begun > abs(patience):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return True, in_hand(out, started)
+            return True, trains(out, started)
         time.sleep(0.01)
     if process.returncode != 0:
         raise SystemExit(f"the study ended with exit code {process.returncode} of its own accord; its folder is {out}")
@@ -78,7 +79,7 @@ def attempt(file: Path, out: Path, patience: float) -> tuple[bool, bool]:
 
 
 def moments(seed: int, longest: float) -> Any:
-    """Yield patience: nine in ten while runs are in hand, the tenth while the program starts."""
+    """Yield patience: nine in ten while runs are trained, the tenth while the program starts."""
     draw = random.Random(seed)
     while True:
         yield -draw.uniform(0.5, 5) if draw.random() < 0.1 else draw.uniform(0, longest)
@@ -86,7 +87,7 @@ def moments(seed: int, longest: float) -> Any:
 
 def hammer(file: Path, folder: Path, kills: int, seed: int, longest: float, whole: dict[str, Any]) -> dict[str, int]:
     """Kill and resume until ``kills`` are done and the last study has finished; compare each finished one with ``whole``."""
-    count = {"kills": 0, "kills with a run in hand": 0, "studies finished": 0, "studies that differ": 0}
+    count = {"kills": 0, "kills in training": 0, "studies finished": 0, "studies that differ": 0}
     patience = moments(seed, longest)
     finished = False
     while not (finished and count["kills"] >= kills):
@@ -94,7 +95,7 @@ def hammer(file: Path, folder: Path, kills: int, seed: int, longest: float, whol
         killed, training = attempt(file, out, next(patience) if count["kills"] < kills else 1e9)
         finished = not killed
         count["kills"] += killed
-        count["kills with a run in hand"] += training
+        count["kills in training"] += training
         if finished:
             count["studies finished"] += 1
             count["studies that differ"] += numbers(out) != whole

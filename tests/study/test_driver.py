@@ -117,10 +117,10 @@ experiment = dk.Experiment(data="iris", model=build, epochs=2, optimizer=optimiz
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_stopped_in_mid_study_resumes_to_the_same_numbers(number, tmp_path):
     file = tmp_path / "exp.py"
-    file.write_text(EXPERIMENT.format(epochs=300))
+    file.write_text(EXPERIMENT.format(epochs=120))
     out = tmp_path / "out"
     driver = subprocess.Popen(command(file, out, "--seeds", "3"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:  # until some of the nine runs are in the ledger; each takes about a second
         if (out / "ledger.sqlite").exists() and len(finished(out)) >= 2:
             break
