@@ -23,13 +23,17 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print each arm's seeds, what was begun or failed, and the verdict if there is one."""
     need("study", "filelock", "cloudpickle")
-    from dropkit.study.ledger import read_failures, read_progress
-    from dropkit.study.result import load_result
-
     folder = Path(arguments.folder)
     if (folder / "tuning.sqlite").exists():
         need("tune", "optuna")
         return _tuning(folder)
+    return _study(folder, "study")
+
+
+def _study(folder: Path, command: str) -> int:
+    from dropkit.study.ledger import read_failures, read_progress
+    from dropkit.study.result import load_result
+
     name, plan, done = read_progress(folder)
     begun, failed = _begun(folder, plan), read_failures(folder)
     total, finished = sum(map(len, plan.values())), sum((arm, seed) in done for arm in plan for seed in plan[arm])
@@ -42,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if key in failed:
             print(f"  {key[0]}, seed {key[1]}: failed: {failed[key]}")
     if finished < total:
-        print("Run the same command to go on.")
+        print(f"Run the same `dropkit {command}` command to go on.")
     elif (folder / "result.json").exists():
         print(load_result(folder).verdict.sentence)
     return 0
@@ -57,7 +61,7 @@ def _tuning(folder: Path) -> int:
     if not (folder / CONFIRM).exists():
         print("Run the same `dropkit tune` command to go on.")
         return 0
-    return run(argparse.Namespace(folder=folder / CONFIRM))
+    return _study(folder / CONFIRM, "tune")
 
 
 def _begun(folder: Path, plan: dict[str, list[int]]) -> dict[Key, str]:
