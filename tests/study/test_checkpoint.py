@@ -92,6 +92,13 @@ def test_lazy_layers_and_regression_go_on(tmp_path):
     assert interrupted(ready, tmp_path, 3)[0] == train(ready, ready.arms[2], 3)
 
 
+@pytest.mark.parametrize("calls", [1, STEPS, STEPS + 2, 2 * STEPS, 3 * STEPS + 1])
+def test_an_ensemble_that_stops_early_goes_on(calls, tmp_path):
+    ready = prepare(dk.Experiment(data="iris", epochs=6, batch_size=16, model=Net, lr=0.1),
+                    "none,intended,intended+members=2+early_stopping=1", check=False)
+    assert interrupted(ready, tmp_path, calls)[0] == train(ready, ready.arms[2], 3)
+
+
 def test_a_run_goes_on_where_it_was_and_does_not_begin_anew(ready, tmp_path):
     place = place_in(tmp_path)
     with pytest.raises(Stopped):

@@ -35,7 +35,7 @@ def file(tmp_path):
 
 
 def study(file, out, **options):
-    return dk.study(f"{file}:experiment", out=out, progress=False, **{"seeds": 2, **options})
+    return dk.study(f"{file}:experiment", out=out, progress=False, **{"seeds": 2, "fused": False, **options})
 
 
 def saved_numbers(folder):

@@ -6,7 +6,8 @@ from torch import nn
 
 import dropkit as dk
 from dropkit.core.errors import InputError
-from dropkit.study.fused_choice import check_fused, choose
+from dropkit.study.engines.choice import Running
+from dropkit.study.fused_choice import choose
 from dropkit.study.fused_trial import fusable, groups
 from dropkit.study.ledger import Ledger
 from dropkit.study.prepare import prepare
@@ -95,7 +96,7 @@ def test_groups_hold_every_run_once_and_continue_when_seeds_are_added(arms, seed
 @pytest.mark.parametrize("value", ["yes", None, 1.0, "True"])
 def test_fused_is_true_false_or_auto(value):
     with pytest.raises(InputError, match="fused is True, False"):
-        check_fused(value)
+        Running(fused=value)
 
 
 def test_a_study_goes_on_as_it_was_begun(tmp_path):

@@ -27,16 +27,17 @@ class Script:
         self.answers, self.slots = answers or {}, slots
         self.begun, self.closed = [], False
 
-    def submit(self, arm, seed):
-        self.begun.append((arm, seed))
-        future, queue = Future(), self.answers.get((arm, seed), [])
+    def submit(self, unit):
+        self.begun.append(unit[0] if len(unit) == 1 else unit)
+        future, queue = Future(), self.answers.get(self.begun[-1], [])
         answer = queue.pop(0) if queue else None
         if answer == "never":
             return future
         if isinstance(answer, BaseException):
             future.set_exception(answer)
         else:
-            found = Failure(answer, "its trace\n") if answer else replace(RUN, arm=ARMS[arm].name, seed=seed)
+            runs = [replace(RUN, arm=ARMS[arm].name, seed=seed) for arm, seed in unit]
+            found = Failure(answer, "its trace\n") if answer else runs
             future.set_result(Outcome(found, 1.0))
         return future
 
@@ -60,10 +61,10 @@ class Silent:
         pass
 
 
-def run(folder, engine, seeds=3, observer=None, book=None):
+def run(folder, engine, seeds=3, observer=None, book=None, tasks=None):
     progress, book = Progress(ARMS, list(range(seeds)), 4, 2), book or Book()
     clear(folder)
-    tasks = [(arm, seed) for seed in range(seeds) for arm in range(len(ARMS))]
+    tasks = tasks or [((arm, seed),) for seed in range(seeds) for arm in range(len(ARMS))]
     try:
         run_tasks(tasks, engine, folder, progress, observer or Silent(), book)
         return progress, book, None
@@ -84,6 +85,28 @@ def test_every_run_is_kept_once(tmp_path):
     assert set(book.kept) == EVERY == set(progress.finished)
     assert progress.share == 1
     assert not (tmp_path / "worker.log").exists()
+
+
+BATCHES = [((0, 0), (1, 0), (0, 1), (1, 1)), ((0, 2), (1, 2))]
+
+
+def test_a_batch_is_kept_run_by_run_and_finished_ones_not_again(tmp_path):
+    _, book, error = run(tmp_path, Script(), tasks=BATCHES)
+    assert error is None
+    assert sorted(book.kept) == sorted(EVERY)
+    clear(tmp_path)
+    progress, book = Progress(ARMS, [0, 1, 2], 4, 2, finished={("none", 0): RUN}), Book()
+    run_tasks(BATCHES, Script(), tmp_path, progress, Silent(), book)
+    assert sorted(book.kept) == sorted(EVERY - {("none", 0)})
+
+
+def test_runs_of_a_batch_that_fails_are_trained_one_by_one(tmp_path):
+    engine = Script({BATCHES[0]: ["ValueError: odd"], (1, 0): ["ValueError: odd"]})
+    progress, book, error = run(tmp_path, engine, tasks=BATCHES)
+    assert "intended, seed 0 failed: ValueError: odd" in str(error)
+    assert set(book.kept) == EVERY - {("intended", 0)}
+    assert progress.notes == [
+        "the batch of none + intended, seeds 0, 1, failed (ValueError: odd); its runs are trained one by one"]
 
 
 def test_a_lost_run_is_tried_again_twice(tmp_path):

@@ -70,7 +70,7 @@ def run_tasks(tasks: Sequence[Unit], engine: Engine, folder: Path, progress: Pro
     """Train ``tasks`` on ``engine``, which is closed at the end.
 
     A run whose worker is lost is tried again, twice at most, from its last checkpoint. One that raises is not; the others go
-    on, unless three fail alike.
+    on, unless three fail alike. The runs of a batch that fails are trained one by one.
 
     Args:
         tasks: the runs to train, one or several at once, begun in this order.
@@ -165,11 +165,15 @@ class _Shift:
             self._fail(unit, Failure(f"its worker died {self.losses[unit]} times (out of memory, or killed)", f"{error}\n"))
 
     def _fail(self, unit: Unit, failure: Failure) -> None:
+        if len(unit) > 1:  # one run's fault is not to be the others' loss
+            self._note(f"the batch of {self._words(unit)}, failed ({failure.error}); its runs are trained one by one")
+            self.waiting.extendleft((task,) for task in reversed(unit))
+            return
+        (index, seed), = unit
         self.alike[re.sub(r"\d+", "", failure.error)] += 1
         self._log(f"{self._words(unit)}:\n{failure.trace}")
-        for arm, seed in unit:
-            self.progress.failed[self.progress.arms[arm].name, seed] = failure.error
-            self.book.fail(self.progress.arms[arm], seed, failure.error)
+        self.progress.failed[self.progress.arms[index].name, seed] = failure.error
+        self.book.fail(self.progress.arms[index], seed, failure.error)
 
     def _glance(self, unit: Unit) -> None:
         for arm, seed in unit:
