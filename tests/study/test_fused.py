@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import dropkit as dk
+from dropkit.core.streams import keyed_pass
 from dropkit.study.fused import FusedSession, train_fused
 from dropkit.study.fused_lanes import Lanes
 from dropkit.study.prepare import prepare
@@ -174,3 +175,17 @@ def test_the_short_way_of_perceptrons_is_that_of_vmap(net, name):
         found.append([loss, out, *torch.autograd.grad(loss.sum(), list(lanes.parameters.values()))])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_rates_may_be_batched_twice():
+    """Inside two vmaps no rate can be looked at, and zeros are dropped like others."""
+    x, seeds = torch.ones(2, 3, 50), torch.arange(6).reshape(2, 3)
+    rates = torch.tensor([[0.0, 0.5, 1.0], [0.3, 0.0, 0.9]], dtype=torch.float64)
+
+    def one(row, seed, rate):
+        with keyed_pass(seed):
+            return dk.functional.dropout(row, rate)
+
+    found = torch.vmap(torch.vmap(one))(x, seeds, rates)
+    for place in ((0, 0), (0, 1), (0, 2), (1, 1)):
+        assert found[place].equal(one(x[place], seeds[place], float(rates[place])))

@@ -147,7 +147,8 @@ def _batched(op: Any, count: int, info: Any, dims: tuple[Any, ...], args: tuple[
         seeds = _front(seed, dims[count], info.batch_size).contiguous()
         return _ops.apply_batch.default(data[0], seeds, rate, shape, stream, scaling, whole, offsets), 0
     rates = _front(rate, dims[count + 1], info.batch_size)
-    keeps_all = [op is _ops.apply.default and p == 0 for p in rates.tolist()]  # spares the mask; the scale is 1
+    is_known = op is _ops.apply.default and type(rates) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(rates)
+    keeps_all = [p == 0 for p in rates.tolist()] if is_known else [False] * len(rates)  # spares the mask; the scale is 1
     rows = zip(*(x.unbind() for x in data), _front(seed, dims[count], info.batch_size).unbind(), rates.unbind(), strict=True)
     return torch.stack([row[0] if whole_row else op(*row, shape, stream, scaling, whole, offsets)
                         for whole_row, row in zip(keeps_all, rows, strict=True)]), 0
