@@ -117,6 +117,7 @@ def test_from_search_to_verdict(tmp_path, capsys):
     assert found.study.tuning == found.tuning
     assert found.rates == {"2": found.tuning.chosen.rates["2"], "4": found.tuning.chosen.rates["4"]}
     assert found.verdict.kind == "leaning"
+    assert "(--confirm-seeds 8)" in found.verdict.next_step
     assert "Tuning" in (out / "report.html").read_text(encoding="utf-8")
     assert any("All seeds are tested on the same 30 examples" in caution for caution in found.study.cautions)
     assert main(["status", str(out)]) == 0

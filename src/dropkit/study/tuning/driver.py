@@ -150,7 +150,9 @@ def _confirm(source: Source, ready: Prepared, tuning: Tuning, options: Options, 
     if len(arms) > 1:
         study = run_study(source, arms=arms, seeds=list(range(first, first + options.confirm_seeds)), out=folder / CONFIRM,
                           running=running, observer=observer)
-        study = replace(study, tuning=tuning, cautions=[*study.cautions, *_cautions(ready, tuning)])
+        verdict = replace(study.verdict, next_step=_as_option(study.verdict.next_step))
+        said = [*map(_as_option, study.cautions), *_cautions(ready, tuning)]
+        study = replace(study, tuning=tuning, verdict=verdict, cautions=said)
         study.save(Path(study.out) / "result.json")
     return TuneResult(tuning, study, tuned_arm(tuning, study), str(folder))
 
@@ -161,6 +163,11 @@ def _arms(ready: Prepared, tuning: Tuning) -> dict[str, Any]:
              "intended": {site.name: site.p for site in ready.arm("intended").sites}, "tuned": tuning.site_rates()}
     names = list(rates)
     return {name: rates[name] for at, name in enumerate(names) if rates[name] not in [rates[one] for one in names[:at]]}
+
+
+def _as_option(advice: str) -> str:
+    """Name the option of `dropkit tune` where a study would name its own: --seeds are the tuning seeds here."""
+    return advice.replace("(--seeds ", "(--confirm-seeds ")
 
 
 def _cautions(ready: Prepared, tuning: Tuning) -> list[str]:
