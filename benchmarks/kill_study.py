@@ -32,7 +32,7 @@ experiment = dk.Experiment(data="iris", model=build, epochs={epochs}, batch_size
 def command(file: Path, out: Path) -> list[str]:
     """3 arms x 2 seeds, with a checkpoint every 0.2 s."""
     return [sys.executable, "-m", "dropkit", "study", f"{file}:experiment", "--out", str(out), "--seeds", "2", "--jobs", "2",
-            "--checkpoint-every", "0.2"]
+            "--checkpoint-every", "0.2", "--no-fused"]
 
 
 def numbers(out: Path) -> dict[str, Any]:

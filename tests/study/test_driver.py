@@ -45,7 +45,7 @@ def saved_numbers(folder):
 
 
 def command(file, out, *options):
-    return [sys.executable, "-m", "dropkit", "study", f"{file}:experiment", "--out", str(out), *options]
+    return [sys.executable, "-m", "dropkit", "study", f"{file}:experiment", "--out", str(out), "--no-fused", *options]
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dropkit.inference.run import vmap_reason
+from dropkit.study.arms import build_arm
+from dropkit.study.custom import fit_of
 from dropkit.study.fused import FusedSession
 from dropkit.study.fused_lanes import Unlike
 from dropkit.study.prepare import Prepared
@@ -75,6 +77,8 @@ def fusable(ready: Prepared, arms: Sequence[Arm], seeds: Sequence[int] = (0,), *
         return "there is nothing to train beside a single run"
     with _as_in_a_worker():
         try:
+            if fit_of(build_arm(ready.experiment, ready.builder, runs[0][0], seed=0)) is not None:
+                return "Lightning trains the model"
             trial = _Trial(ready, runs)
             return trial.difference() or (trial.loss_of_time() if timed else None)
         except Unlike as error:

@@ -37,7 +37,7 @@ def file(tmp_path):
 
 
 def study(file, out, **options):
-    return dk.study(f"{file}:experiment", out=out, progress=False, **options)
+    return dk.study(f"{file}:experiment", out=out, progress=False, fused=False, **options)
 
 
 def numbers(folder):

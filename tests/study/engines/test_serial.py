@@ -22,7 +22,7 @@ def build():
 
 
 def study(out, data="iris", model=build, **options):
-    return dk.study(dk.Experiment(data=data, model=model, epochs=2), out=out, engine="serial", seeds=2, **options)
+    return dk.study(dk.Experiment(data=data, model=model, epochs=2), out=out, engine="serial", seeds=2, fused=False, **options)
 
 
 def states():
