@@ -31,7 +31,7 @@ def test_env_names_versions_and_the_kernel(capsys):
     assert "cpu: native (instruction set " in shown or "cpu: reference (" in shown
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["study"], ["study", "digits", "--seeds", "many"], ["report"]])
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["study"], ["study", "digits", "--seeds", "many"]])
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)

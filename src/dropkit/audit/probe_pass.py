@@ -234,15 +234,16 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     random.seed(seed)
-    state = random.getstate()
+    state, differentiates = random.getstate(), torch.is_grad_enabled()
+    watch = _Sites(model, recorder.notice)
+    watch.recorder = recorder
     try:
-        with _hooks(model, recorder), Draws(recorder.drawn), _Semantic(recorder):
-            watch = _Sites(model, recorder.notice)
-            watch.recorder = recorder
-            with watch, torch.no_grad():
-                recorder.result.output = call_model(model, given)
+        with torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn), _Semantic(recorder), watch:
+            recorder.result.output = call_model(model, given)
     except (Exception, Unfinished) as error:
         recorder.result.error = error
+    finally:
+        torch.set_grad_enabled(differentiates)  # a pass that is ended leaves the model's own `no_grad` blocks by the same error
     if random.getstate() != state:
         recorder.result.opaque.append(Opaque("python random", "", Place("")))
     return recorder.result

@@ -33,9 +33,9 @@ def test_the_callers_random_states_and_threads_are_left_alone(tmp_path):
     experiment = dk.Experiment(data="iris", model=build, epochs=1)
     engine = Serial(dump(experiment, None), Place(tmp_path, "hash", load("iris").digest))
     before = states()
-    outcome = engine.submit(0, 0).result()
+    outcome = engine.submit(((0, 0),)).result()
     assert states() == before
-    assert outcome.found.arm == "none"
+    assert [run.arm for run in outcome.found] == ["none"]
 
 
 def test_the_folder_is_left_tidy(tmp_path):
