@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import dropkit as dk
 from dropkit.core.errors import InputError
+from dropkit.study import instruments
 from dropkit.study.ensemble import Averaged, Ensemble, begin
 from dropkit.study.prepare import prepare
 from dropkit.study.remodel import variants
@@ -107,7 +108,7 @@ def test_a_run_that_diverges_is_not_saved_by_early_stopping():
 
 
 def test_noise_is_a_function_of_seed_and_step_and_is_off_in_evaluation(monkeypatch):
-    monkeypatch.setattr("dropkit.study.instruments.measure", lambda *_: {})  # they look at training mode without noise
+    monkeypatch.setattr(instruments, "measure", lambda *_: {})  # they look at training mode without noise
     seen = []
 
     class Spy(nn.Module):
