@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,5 @@ def test_every_kind_of_architecture_is_there():
 @pytest.mark.parametrize("file", [
     pytest.param(file, marks=() if file.stem in NAMED else pytest.mark.slow, id=file.stem) for file in GOOD])
 def test_nothing_is_found_in_what_is_well_made(file, bench):
-    start = time.process_time()  # what other processes do on the machine does not count
     case = bench.run(bench.read(file))
     assert (case.error, case.found) == ("", [])
-    assert time.process_time() - start < 10

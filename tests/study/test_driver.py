@@ -204,8 +204,7 @@ def test_a_killed_worker_is_replaced_and_its_run_tried_again(tmp_path):
     result = study(file, tmp_path / "out", jobs=2)
     assert len(list(tries.iterdir())) == 2
     assert len(result.runs) == 6
-    assert result.provenance.notes
-    assert all("died; the run is tried again" in note for note in result.provenance.notes)
+    assert sum("died; the run is tried again" in note for note in result.provenance.notes) >= 1
     assert result.numbers() == study(file, tmp_path / "calm", jobs=2).numbers()  # nobody dies any more
     assert (tmp_path / "calm" / "result.json").exists()
 
