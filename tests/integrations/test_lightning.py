@@ -129,6 +129,7 @@ def test_what_only_dropkits_loop_does_is_refused():
 
 @pytest.mark.slow
 def test_a_study_of_a_lightning_module(tmp_path):
-    result = dk.study(dk.Experiment(data="iris", model=Net, epochs=2), seeds=2, out=tmp_path / "out", engine="serial", progress=False)
+    experiment = dk.Experiment(data="iris", model=Net, epochs=2)
+    result = dk.study(experiment, seeds=2, out=tmp_path / "out", engine="serial", progress=False)
     assert len(result.runs) == 6
     assert result.report().exists()
