@@ -23,7 +23,7 @@ quick: $(READY)
 	$(BIN)/pytest -q -n 2 -m "not slow and not browser"
 
 slow: $(READY)
-	$(BIN)/pytest -q -m "slow"
+	$(BIN)/pytest -q -n 2 -m "slow"
 
 browser: $(READY)
 	@bash scripts/browser.sh
