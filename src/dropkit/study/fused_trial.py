@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dropkit.inference.run import vmap_reason
 from dropkit.study.arms import build_arm
+from dropkit.study.aside import as_in_a_worker
 from dropkit.study.custom import fit_of
 from dropkit.study.fused import FusedSession
 from dropkit.study.fused_lanes import Unlike
@@ -75,7 +75,7 @@ def fusable(ready: Prepared, arms: Sequence[Arm], seeds: Sequence[int] = (0,), *
     runs = [(arms[arm], seed) for arm, seed in groups(arms, seeds)[0]]
     if len(runs) == 1:
         return "there is nothing to train beside a single run"
-    with _as_in_a_worker():
+    with as_in_a_worker():
         try:
             if fit_of(build_arm(ready.experiment, ready.builder, runs[0][0], seed=0)) is not None:
                 return "Lightning trains the model"
@@ -142,14 +142,3 @@ def _seconds(call: Callable[[], object]) -> float:
     begin = time.process_time()  # of this process alone: what else the machine does counts for neither way
     call()
     return time.process_time() - begin
-
-
-@contextmanager
-def _as_in_a_worker() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)

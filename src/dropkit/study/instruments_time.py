@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
 
-import torch
 from torch import Tensor, nn
 
 from dropkit.core.streams import keyed
 from dropkit.study.arms import build_arm
+from dropkit.study.aside import as_in_a_worker
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm
 
@@ -31,7 +29,7 @@ def time_in_dropout(ready: Prepared, arm: Arm) -> str:
         ready: the experiment.
         arm: with a rate above 0.
     """
-    with _aside():
+    with as_in_a_worker():
         models = [build_arm(ready.experiment, ready.builder, each, seed=0).train() for each in (arm, _without(arm))]
         part, size = ready.part(0), min(_BATCH, ready.experiment.batch_size)
         x, y = part.x_train[:size], part.y_train[:size]
@@ -56,15 +54,3 @@ def _step(ready: Prepared, model: nn.Module, x: Tensor, y: Tensor) -> float:
         outputs = outputs_of(model, x, y)
     ready.loss(outputs, y).backward()  # type: ignore[no-untyped-call]
     return time.process_time() - begin
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """One thread, as the workers have, and the caller's random state left alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
