@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dropkit.study.diagnose import grouped
 from dropkit.study.result import Contrast, StudyResult, Summary
 
 
@@ -50,10 +50,9 @@ def print_comparison(first: StudyResult, second: StudyResult, page: Path) -> Non
 def _findings(result: StudyResult) -> list[str]:
     """A line a finding; what is found in several arms is said of the first, and the others are named."""
     lines = []
-    for said, group in groupby(result.diagnoses, key=lambda found: (found.kind, found.remedy)):
-        first, *others = group
+    for first, *others in grouped(result.diagnoses):
         also = f" The same in {', '.join(repr(found.arm) for found in others)}." if others else ""
-        lines.append(f"Finding ({said[0]}): {first.sentence}{also} {first.remedy}")
+        lines.append(f"Finding ({first.kind}): {first.sentence}{also} {first.remedy}")
     return lines
 
 

@@ -10,6 +10,7 @@ from dropkit.core.files import write_atomically
 from dropkit.report import blocks, look, tables, words
 from dropkit.report.extras import load
 from dropkit.report.numbers import Scale
+from dropkit.study.diagnose import grouped
 from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, SAME, StudyResult
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -80,7 +81,7 @@ def _context(result: StudyResult) -> dict[str, Any]:
         "drawings": {plot.id: plot.drawing for section in sections for block in section.blocks for plot in block.plots},
         "arms_table": tables.arms(result), "contrasts_table": tables.contrasts(result),
         "sites_table": tables.sites(result), "runs_table": tables.runs(result), "long": LONG,
-        "cost_table": tables.cost(result),
+        "cost_table": tables.cost(result), "diagnoses": grouped(result.diagnoses),
         "reproduction": tables.reproduction(result), "diverged_note": words.diverged_note(result).strip(),
         "margin": Scale.of(result.summary).amount(result.summary.margin),
         "names": look.short_names([arm.name for arm in result.arms], 60), "intervals": words.has_intervals(result),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dropkit.study.diagnose_dropout import dead_units, misplaced, mode_bug, too_weak
 from dropkit.study.diagnose_evidence import Evidence
 from dropkit.study.diagnose_fit import learning_rate, not_converged, overfitting, too_late, underfitting
@@ -32,3 +34,17 @@ def diagnose(result: StudyResult) -> list[Diagnosis]:
     """
     evidence = Evidence(result)
     return [found for look in _LOOKS for found in look(evidence)]
+
+
+def grouped(diagnoses: Sequence[Diagnosis]) -> list[list[Diagnosis]]:
+    """Put together what is found in several arms and mended alike, so that it is told once; the order stays.
+
+    Example:
+        >>> one, two = (Diagnosis("not converged", arm, "It still improves.", "", "Train longer.") for arm in ("a", "b"))
+        >>> [[found.arm for found in group] for group in grouped([one, two])]
+        [['a', 'b']]
+    """
+    groups: dict[tuple[str, str], list[Diagnosis]] = {}
+    for found in diagnoses:
+        groups.setdefault((found.kind, found.remedy), []).append(found)
+    return list(groups.values())
