@@ -118,14 +118,18 @@ def _train(ready: Prepared, unit: Unit, place: Place, reporters: list[_Reporter]
 
 
 def dump(source: Any, arms: Any) -> bytes:
-    """Return the payload for `execute`: a cloudpickle of the experiment or (reference, options), the arms, and sys.path."""
-    return bytes(cloudpickle.dumps((source, arms, list(sys.path))))
+    """Return the payload for `execute`: sys.path, and a cloudpickle of the experiment or (reference, options) and of the arms.
+
+    The path stands outside, because the experiment may name modules that are found only by it.
+    """
+    return bytes(cloudpickle.dumps((list(sys.path), cloudpickle.dumps((source, arms)))))
 
 
 def read(payload: bytes) -> Prepared:
     """Return the experiment that `dump` packed, made ready anew."""
-    source, arms, paths = cloudpickle.loads(payload)
+    paths, packed = cloudpickle.loads(payload)
     sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+    source, arms = cloudpickle.loads(packed)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
     return prepare(experiment, arms, check=False)
 

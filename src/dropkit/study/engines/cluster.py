@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +19,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("ray", "ray") from error
 
 _STORE = 128 * 2**20  # bytes of shared memory of a Ray started here: the experiment and the results are small
+_PATIENCE = 20.0  # seconds for a cluster to accept a connection
 
 
 class RayTasks:
@@ -78,10 +80,18 @@ def _connect(running: Running) -> None:
     else:
         options["address"] = running.address
     try:
+        _reach(running.address)
         ray.init(**options)
-    except (ConnectionError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError) as error:
         raise InputError("the Ray cluster answers", got=phrase(f"{running.address}: {error}"),
                          fix="Give its address, or leave --address out to start Ray on this machine") from error
+
+
+def _reach(address: str | None) -> None:
+    """Raise OSError or ValueError if nothing listens at ``host:port``: Ray itself would ask for a quarter of an hour."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
 
 
 def _check_room(cpus: float) -> None:
