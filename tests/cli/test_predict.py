@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -72,6 +71,30 @@ def test_classes_are_predicted_as_by_mc_predict_in_the_order_of_the_data(net, tm
     said = capsys.readouterr().err
     assert "1,797 examples, 7 passes, 1 sites: wrote" in said
     assert f"accuracy {(found.labels.numpy() == load_digits().target).mean():.4g}" in said
+
+
+def test_rates_by_site_memory_and_samples_are_those_of_mc_predict(net, points, capsys):
+    file = points / "passes.npy"
+    options = ["--data", str(points / "numbers.csv"), "--target", "number", "--passes", "6", "--rate", "1=0.2",
+               "--memory", "0.5", "--samples", str(file)]
+    assert main(["predict", f"{net}:line", *options]) == 0
+    assert capsys.readouterr().out.count("\n") == 31
+    x = torch.from_numpy(pd.read_csv(points / "numbers.csv")[["a", "b"]].to_numpy("float32"))
+    wanted = dk.mc_predict(made(net, "line"), x, 6, rates={"1": 0.2}, task="regression", samples=True).samples
+    np.testing.assert_allclose(np.load(file), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--rate", "high"], "a rate is a number"), (["--rate", "1=high"], "a rate is a number"),
+    (["--rate", "0.1", "--rate", "1=0.2"], "stands alone"), (["--rate", "other=0.2"], "other"), (["--rate", "2"], "2"),
+    (["--memory", "0"], "memory is"), (["--memory", "nan"], "memory is"), (["--samples", "passes.csv"], "a .npy file"),
+    (["--samples", "nowhere/passes.npy"], "folder of the result")])
+def test_wrong_rates_memory_and_samples_are_told_in_a_line(net, points, options, said, capsys):
+    assert main(["predict", f"{net}:line", "--data", str(points / "numbers.csv"), "--target", "number", *options]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+    assert shown.count("\n") <= 2
 
 
 def made(net, name):
@@ -229,13 +252,14 @@ def one_line(capsys, last=False):
 def test_a_killed_run_leaves_no_file(points):
     (points / "slow.py").write_text("import time\nfrom torch import nn\nclass Slow(nn.Module):\n"
                                     "    def __init__(self):\n        super().__init__()\n        self.drop = nn.Dropout(0.5)\n"
-                                    "    def forward(self, x):\n        time.sleep(0.5)\n        y = self.drop(x)\n"
+                                    "    def forward(self, x):\n        print('runs', flush=True)\n        time.sleep(0.5)\n"
+                                    "        y = self.drop(x)\n"
                                     "        return y if y.sum() < 1e9 else x  # so that passes run in turn\n")
     out = points / "o.csv"
     run = subprocess.Popen([sys.executable, "-m", "dropkit", "predict", f"{points / 'slow.py'}:Slow", "--data",
                             str(points / "bare.csv"), "--task", "classification", "--passes", "1000", "--out", str(out)],
-                           env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    time.sleep(8)
+                           env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout.readline() == b"runs\n"
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130

@@ -42,15 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when it worked; 2 for input that breaks a rule; 1 for a run that failed; 130 after Ctrl-C.
     """
-    parsed = make_parser().parse_args(arguments)
+    parsed = argparse.Namespace(command="")
     try:
+        make_parser().parse_args(arguments, parsed)
         return int(parsed.run(parsed))
     except InputError as error:
         return _complain(parsed.command, error, 2)
     except DropkitError as error:
         return _complain(parsed.command, error, 2 if isinstance(error, ImportError) else 1)
     except KeyboardInterrupt:
-        print(f"dropkit {parsed.command}: stopped", file=sys.stderr)
+        print(f"dropkit {parsed.command}".rstrip() + ": stopped", file=sys.stderr)
         return 130
     except OSError as error:  # disk full, no permission: the user's to mend, and no traceback helps with it
         return _complain(parsed.command, error, 2)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -38,12 +40,15 @@ def add(commands: Any) -> None:
     how.add_argument("--passes", type=int, default=50, help="default: 50")
     how.add_argument("--seed", type=int, default=0, help="of the masks (default: 0)")
     how.add_argument("--where", default="*", help="a glob of site names, or a kind; others do not act (default: all)")
-    how.add_argument("--rate", type=float, help="one rate for all sites that act (default: their own)")
+    how.add_argument("--rate", action="append", default=[], metavar="[SITE=]RATE",
+                     help="of all sites that act, or of those that a name or glob chooses; repeatable (default: their own)")
+    how.add_argument("--memory", type=float, default=64, metavar="MIB", help="that passes run at once may take (default: 64)")
     how.add_argument("--tau", type=float, help="precision of the noise of a regression, one over its variance")
     how.add_argument("--level", type=float, default=0.95, help="of the interval of a regression (default: 0.95)")
     out = parser.add_argument_group("the result")
     out.add_argument("--out", default="-", metavar="FILE", help="a .csv, .parquet or .json file (default: CSV to the output)")
     out.add_argument("--format", choices=_FORMATS, help="default: by the file's name")
+    out.add_argument("--samples", metavar="FILE", help="write every pass's outputs to a .npy file, passes first")
     out.add_argument("--plots", metavar="FOLDER", help="write figures of uncertainty against error; needs targets")
     parser.set_defaults(run=run)
 
@@ -70,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     classes = examples.classes if task == "classification" else None
     frame = predictions.table(found, y, classes=classes, tau=arguments.tau, level=arguments.level)
     _write(arguments.out, predictions.encoded(frame, kind))
+    if arguments.samples:
+        _write_samples(arguments.samples, found.samples)
     if arguments.plots and y is not None:
         _draw(arguments, predictions.figures(found, y, arguments.tau))
     said = f"{len(frame):,} examples, {len(found.passes)} passes, {len(found.sites)} sites" + (
@@ -91,8 +98,9 @@ def _predicted(arguments: argparse.Namespace, model: nn.Module, x: Tensor, task:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             found = mc_predict(model, _Batches(x, arguments.batch_size), arguments.passes, seed=arguments.seed,
-                               where=arguments.where, rates=arguments.rate, task=task, progress=sys.stderr.isatty(),
-                               samples=task == "regression" and arguments.tau is not None, outputs=outputs)
+                               where=arguments.where, rates=_rates(arguments.rate), task=task, outputs=outputs,
+                               memory=int(arguments.memory * 2**20), progress=sys.stderr.isatty(),
+                               samples=bool(arguments.samples) or (task == "regression" and arguments.tau is not None))
         for warning in caught:
             print(f"dropkit predict: note: {warning.message}", file=sys.stderr)
         return found
@@ -102,6 +110,22 @@ def _predicted(arguments: argparse.Namespace, model: nn.Module, x: Tensor, task:
         raise InputError(f"the model runs on the data, whose examples have shape {tuple(x.shape[1:])}",
                          got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Name the target column by --target if it is among the features, or reshape them") from error
+
+
+def _rates(texts: list[str]) -> float | dict[str, float] | None:
+    """What ``--rate`` tells: one number for all, or numbers by site."""
+    rates: dict[str, float] = {}
+    for text in texts:
+        site, _, number = text.rpartition("=")
+        try:
+            rates[site] = float(number)
+        except ValueError:
+            raise InputError("a rate is a number, or SITE=NUMBER", got=text,
+                             fix="Pass --rate 0.1, or --rate 'head.*=0.1'") from None
+    if "" in rates and len(texts) > 1:
+        raise InputError("one rate for all sites stands alone", got=" ".join(f"--rate {text}" for text in texts),
+                         fix="Name the sites of each rate, as in --rate 'head.*=0.1'")
+    return rates.get("", rates or None)
 
 
 class _Batches:
@@ -124,9 +148,13 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("level is a probability in (0, 1)", got=arguments.level, fix="Pass --level 0.95")
     if arguments.tau is not None and not arguments.tau > 0:
         raise InputError("tau is a precision above 0", got=arguments.tau, fix="Pass one over the variance of the noise")
-    folder = Path(arguments.out).parent
-    if arguments.out != "-" and not folder.is_dir():
-        raise InputError("the folder of the result exists", got=str(folder), fix="Make it, or name another")
+    if not 0 < arguments.memory < 2**40:
+        raise InputError("memory is a number of MiB above 0", got=arguments.memory, fix="Pass --memory 64")
+    if arguments.samples and Path(arguments.samples).suffix.lower() != ".npy":
+        raise InputError("samples go into a .npy file", got=arguments.samples, fix="Name one, as in --samples passes.npy")
+    for file in (arguments.out, arguments.samples or "-"):
+        if file != "-" and not Path(file).parent.is_dir():
+            raise InputError("the folder of the result exists", got=str(Path(file).parent), fix="Make it, or name another")
     if arguments.plots and Path(arguments.plots).exists() and not Path(arguments.plots).is_dir():
         raise InputError("figures go into a folder", got=arguments.plots, fix="Name a folder, or one that is to be made")
 
@@ -215,6 +243,12 @@ def _draw(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_atomically(folder / f"{name}.html", figure.to_html(include_plotlyjs=True))
+
+
+def _write_samples(file: str, samples: Tensor) -> None:
+    content = io.BytesIO()
+    numpy.save(content, samples.numpy(force=True))
+    write_atomically(file, content.getvalue())
 
 
 def _write(out: str, content: bytes) -> None:

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer, check_seed
 from dropkit.inference.acting import Acting
-from dropkit.inference.active import Active, prepare
+from dropkit.inference.active import Active
 from dropkit.inference.batches import rows_in, shown
 from dropkit.inference.gathered import Gathered
 from dropkit.inference.outputs import Picker
 from dropkit.inference.passes import pass_indices, pass_seeds
+from dropkit.inference.remembered import active_twin
 from dropkit.inference.result import MCPrediction, joined
 from dropkit.inference.run import METHODS, Runner
 from dropkit.inference.single import Pass, SharedPass
-from dropkit.inference.twin import check_readable, twin_of
+from dropkit.inference.twin import check_readable
 from dropkit.surgery.calls import call_model, unmoved
 from dropkit.surgery.modules import walk
 from dropkit.surgery.watch import is_watched
@@ -99,7 +100,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
-                active = prepare(twin_of(model), batch, where, rates)
+                active = undo.enter_context(active_twin(model, batch, where, rates))
                 runner = Runner(active.model, method, memory, active.modules, not active.watched)
                 if active.watched:
                     undo.enter_context(Acting(active))

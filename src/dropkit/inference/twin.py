@@ -16,25 +16,30 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.surgery.modules import modules_of, unwrap
 
 _ATOMS = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device, FunctionType, BuiltinFunctionType))
-_EMPTY = frozenset((dict, OrderedDict, set))
-_REGISTERED = ("_parameters", "_buffers", "_modules")
+EMPTY = frozenset((dict, OrderedDict, set))
+"""Kinds of containers that a plain module holds, all empty."""
+REGISTERED = ("_parameters", "_buffers", "_modules")
+"""Attributes that hold what `torch.nn.Module` registers."""
 _MISSING = object()
 
 
-def twin_of(model: nn.Module) -> nn.Module:
+def twin_of(model: nn.Module) -> tuple[nn.Module, bool]:
     """A copy of a model's modules that shares its parameters; buffers are copied, for a forward may write into them.
 
     Args:
         model: any module; the wrappers of ``torch.compile`` and ``DataParallel`` around it are left out.
+
+    Returns:
+        The copy, and whether all that its modules hold beside what is registered are values that do not change.
 
     Raises:
         InputError: for a model that cannot be copied.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2))
-        >>> twin = twin_of(model)
-        >>> twin[0] is model[0], twin[0].weight is model[0].weight
-        (False, True)
+        >>> twin, plainly = twin_of(model)
+        >>> twin[0] is model[0], twin[0].weight is model[0].weight, plainly
+        (False, True, True)
     """
     inner = unwrap(model)
     modules = modules_of(inner)
@@ -43,7 +48,7 @@ def twin_of(model: nn.Module) -> nn.Module:
         memo: dict[int, Any] = {id(x): x for module in modules for x in module._parameters.values() if x is not None}
         rest = [module for module in reversed(modules) if not _copy_plain(module, memo)]  # children first
         memo.update((id(x), x) for x in _shared(rest))
-        return copy.deepcopy(inner, memo)
+        return copy.deepcopy(inner, memo), not rest
     except Exception as error:
         raise InputError("a model that is run many times beside itself can be copied",
                          got=phrase(f"{type(error).__name__}: {error}"),
@@ -89,9 +94,9 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
         kind = type(value)
         if kind in _ATOMS:
             continue
-        if kind in _EMPTY and not value:
+        if kind in EMPTY and not value:
             copied[name] = kind()
-        elif name in _REGISTERED:
+        elif name in REGISTERED:
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return False
@@ -126,7 +131,7 @@ def _shared(modules: list[nn.Module]) -> list[Tensor]:
     plain: list[Any] = []
     for module in modules:
         held = [value for name, value in vars(module).items()
-                if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in _REGISTERED)]
+                if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in REGISTERED)]
         plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf] if held else []
     return plain
 

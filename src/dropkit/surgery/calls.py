@@ -130,7 +130,8 @@ def unmoved(model: nn.Module) -> Iterator[None]:
 
 
 def _refuse_lazy(tensors: list[Tensor]) -> None:
-    if any(isinstance(x, nn.UninitializedParameter | nn.UninitializedBuffer) for x in tensors):
+    kinds = set(map(type, tensors))  # of a few kinds: nn.Parameter's own test of instances is slow
+    if any(issubclass(kind, nn.UninitializedParameter | nn.UninitializedBuffer) for kind in kinds):
         raise InputError("a model that is probed has its parameters", got=phrase("a lazy module that has not been run"),
                          fix="Run the model once on the inputs first")
 
