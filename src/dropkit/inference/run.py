@@ -14,7 +14,7 @@ from dropkit.inference.prefix import Prefix
 from dropkit.inference.single import Pass, differ, random_states
 
 METHODS = ("auto", "vmap", "loop")
-_ALIVE = 12  # tensors of the size of the largest that a module returns which live at once, at most: attention's are the most
+_ALIVE = 13  # tensors of the size of the largest that a module returns which live at once, at most: attention's are the most
 _CACHE = 1 << 21  # bytes that the largest tensor of the first chunk may take
 _LARGE = 1 << 19  # bytes; from here on calls in turn are as fast or faster, by `benchmarks/bench_mc.py`
 
