@@ -118,6 +118,12 @@ def test_a_sweep_names_its_best_rate_and_what_cannot_be_told_from_it():
                                       "'rate=0.1' (95 % interval -0.03 to 0.13); within the noise of it: 'rate=0.1'.")
 
 
+def test_the_best_of_a_sweep_may_be_level_with_the_next():
+    arms = [NONE, arm("rate=0.1", 0.1, 0.1), arm("rate=0.2", 0.2, 0.2), arm("rate=0.5", 0.5, 0.5)]
+    _, verdict = judged(arms, **{"rate=0.1": (0.008, 0.002), "rate=0.2": (0.008, 0.002), "rate=0.5": (-0.03, 0.002)})
+    assert "has the best mean, level with 'rate=0." in verdict.next_step
+
+
 def test_three_arms_are_no_sweep():
     _, verdict = judged([NONE, arm("reduced", 0.1, 0.2), INTENDED], intended=(CLEAR, 0.0049), reduced=(0.001, 0.002))
     assert "settings of the rates" not in verdict.next_step

@@ -38,7 +38,7 @@ def print_comparison(first: StudyResult, second: StudyResult, page: Path) -> Non
         console.print(Text(f"{name}: {result.verdict.sentence}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("arm", f"{names[1]} better by", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=heading != "arm", overflow="fold")
     for item in found:
         table.add_row(Text(item.arm), scale.difference(item.mean), scale.interval(item.low, item.high))
     console.print(table, soft_wrap=False)
@@ -59,7 +59,8 @@ def _findings(result: StudyResult) -> list[str]:
 def _table(result: StudyResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("arm", f"test {result.summary.metric}", "better by", "95 % interval", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("arm", "verdict") else "right", no_wrap=heading != "verdict")
+        words = heading in ("arm", "verdict")  # folded where the terminal is narrow; numbers are not
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     found = {contrast.arm: contrast for contrast in result.contrasts}
     for arm in result.arms:
         scores = [run.test_metric for run in result.of_arm(arm.name)]

@@ -38,7 +38,8 @@ def sweep_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contr
     second = tested[others[0]]
     noise = "" if second.low is None or second.high is None else (
         f" (95 % interval {number(summary, second.low)} to {number(summary, second.high)})")
-    lead = f"{amount(summary, second.mean)} ahead of {others[0]!r}{noise}"
+    ahead = "level with" if abs(second.mean) < 1e-12 else f"{amount(summary, second.mean)} ahead of"
+    lead = f"{ahead} {others[0]!r}{noise}"
     rest = f"; within the noise of it: {', '.join(map(repr, close))}" if close else ""
     return f"Of {len(values)} settings of the rates {best!r} has the best mean, {lead}{rest}."
 
