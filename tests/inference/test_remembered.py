@@ -41,8 +41,9 @@ def fresh(model):
 
 
 def twin(model, **options):
-    with active_twin(model, X, **options) as active:
-        return active
+    active, keep = active_twin(model, X, **options)
+    keep()
+    return active
 
 
 def test_the_twin_of_the_last_call_is_used_again():

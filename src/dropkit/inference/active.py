@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.notices import notify
 from dropkit.core.rates import check_rate
 from dropkit.inference.plain import is_plain
 from dropkit.inference.probe import Probed, probe, unknown_in
@@ -112,9 +113,9 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
 def _warn_of_unknown(names: list[str]) -> None:
     if names:
         shown = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-        warnings.warn(f"the model draws random numbers in training in a way that dropkit does not know, at {shown}. These do "
-                      f'not act. If they are dropout, such as another library\'s, pass where=["*", "{UNKNOWN}"]; if not, pass '
-                      'where=["*"]', UserWarning, stacklevel=4)
+        notify(f"the model draws random numbers in training in a way that dropkit does not know, at {shown}. These do not "
+               f'act. If they are dropout, such as another library\'s, pass where=["*", "{UNKNOWN}"]; if not, pass '
+               'where=["*"]')
 
 
 def _evaluated(model: nn.Module) -> nn.Module:

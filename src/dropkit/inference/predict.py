@@ -100,7 +100,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
-                active = undo.enter_context(active_twin(model, batch, where, rates))
+                active, keep = active_twin(model, batch, where, rates)
                 runner = Runner(active.model, method, memory, active.modules, not active.watched)
                 if active.watched:
                     undo.enter_context(Acting(active))
@@ -113,6 +113,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
             task, varies = gathered.task, varies or gathered.varies
     if active is None:
         raise InputError("there is at least one batch", got=inputs, fix="Pass data; an iterator may have been used up")
+    keep()
     if len(indices) > 1 and not varies:
         raise _constant(active)
     return joined(parts, {"passes": indices, "method": runner.method, "why": runner.why, "sites": tuple(active.names),

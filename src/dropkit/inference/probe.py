@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.notices import notify
 from dropkit.inference.batches import rows_in
 from dropkit.inference.plain import is_plain
 from dropkit.inference.strangers import strangers
@@ -69,8 +69,8 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
     few = _one_example(inputs)
     error = _run(model, True, found.in_training, few, inputs)
     if error is not None:
-        warnings.warn("the model raises in training mode, so that calls of dropout which it makes in training only are not "
-                      f"found ({type(error).__name__}: {error})", UserWarning, stacklevel=4)
+        notify("the model raises in training mode, so that calls of dropout which it makes in training only are not found "
+               f"({type(error).__name__}: {error})")
     elif not found.calls:
         return []
     found.complete = error is None

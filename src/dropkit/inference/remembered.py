@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,14 +19,12 @@ _KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
 """One twin at most."""
 
 
-@contextmanager
-def active_twin(model: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -> Iterator[Active]:
-    """Give a twin of a model in which sites act, for the time of the ``with``; see `twin_of` and `prepare`.
+def active_twin(model: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -> tuple[Active, Callable[[], None]]:
+    """Give a twin of a model in which sites act; see `twin_of` and `prepare`.
 
     It is the one of the last call if that was made alike and nothing in the model has been replaced since: no attribute,
     parameter, buffer, submodule, class, or mode. Values may have changed, for parameters are shared and buffers are copied
-    again. Only twins are kept that hold nothing but values which cannot change unseen, and only after a ``with`` without
-    exceptions.
+    again. Only twins are kept that hold nothing but values which cannot change unseen.
 
     Args:
         model: any module.
@@ -34,28 +32,31 @@ def active_twin(model: nn.Module, inputs: Any, where: Any = "*", rates: Any = No
         where: a glob of site names, a kind of sites, or several of them.
         rates: one rate for all sites that act, or rates by site name or glob.
 
+    Returns:
+        The twin, and a function that keeps it for the next call; to be called when all has gone well.
+
     Raises:
         InputError: see `prepare`.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
-        >>> with active_twin(model, None) as first:
-        ...     pass
-        >>> with active_twin(model, None) as second:
-        ...     second is first
+        >>> first, keep = active_twin(model, None)
+        >>> keep()
+        >>> active_twin(model, None)[0] is first
         True
     """
     wanted = (where, rates) if isinstance(where, str) and isinstance(rates, float | None) else None
     kept = _KEPT.pop(model, None)  # nobody else gets it meanwhile
-    if kept is None or not kept.fits(model, wanted):
-        twin, plainly = twin_of(model)
-        pairs = list(zip(modules_of(model), modules_of(twin), strict=False))
-        keeps = wanted is not None and plainly and unwrap(model) is model and is_plain(twin)
-        active = prepare(twin, inputs, where, rates)
-        kept = _Kept(pairs, active, wanted) if keeps and not active.watched else None
-    else:
-        active = kept.renewed()
-    yield active
+    if kept is not None and kept.fits(model, wanted):
+        return kept.renewed(), partial(_keep, model, kept)
+    twin, plainly = twin_of(model)
+    pairs = list(zip(modules_of(model), modules_of(twin), strict=False))
+    keeps = wanted is not None and plainly and unwrap(model) is model and is_plain(twin)
+    active = prepare(twin, inputs, where, rates)
+    return active, partial(_keep, model, _Kept(pairs, active, wanted) if keeps and not active.watched else None)
+
+
+def _keep(model: nn.Module, kept: _Kept | None) -> None:
     _KEPT.clear()
     if kept is not None:
         _KEPT[model] = kept

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch import nn
 
 from dropkit.core.errors import InputError
+from dropkit.core.notices import notify
 from dropkit.surgery.modules import walk
 from dropkit.variants.recurrent_module import PER
 from dropkit.variants.recurrent_swap import check_variational, is_variational, make_plain, make_variational
@@ -101,6 +101,5 @@ def report_idle(model: nn.Module) -> None:
     idle = [name for name, module in walk(model)
             if isinstance(module, nn.RNNBase) and module.num_layers < 2 and module.dropout > 0]
     if idle:
-        warnings.warn(f"a recurrent module of one layer never drops: {', '.join(map(repr, idle))} has a rate and no second "
-                      "layer to drop before. Put dropkit.nn.LockedDropout or Dropout after it, or remove the rate.",
-                      UserWarning, stacklevel=3)
+        notify(f"a recurrent module of one layer never drops: {', '.join(map(repr, idle))} has a rate and no second layer to "
+               "drop before. Put dropkit.nn.LockedDropout or Dropout after it, or remove the rate.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.notices import notify
 from dropkit.core.rates import check_rate
 from dropkit.schedules.base import Schedule, check_count
 from dropkit.schedules.rises import MAX_RISE, RateJumpWarning, is_late_jump
@@ -173,10 +173,9 @@ class RateScheduler:
         for name, rate in rates.items():
             if is_late_jump(self._rates[name], rate, step, self._steps, self._max_rise):
                 self._warned = True
-                warnings.warn(f"the rate of site {name!r} jumps from {self._rates[name]:g} to {rate:g} at step {step}: a model "
-                              "has adapted to the noise that it saw. Let it rise over many steps, by schedules.linear, "
-                              "schedules.late(..., ramp=) or schedules.warm_up, or raise max_rise.",
-                              RateJumpWarning, stacklevel=3)
+                notify(f"the rate of site {name!r} jumps from {self._rates[name]:g} to {rate:g} at step {step}: a model has "
+                       "adapted to the noise that it saw. Let it rise over many steps, by schedules.linear, "
+                       "schedules.late(..., ramp=) or schedules.warm_up, or raise max_rise.", RateJumpWarning)
                 return
 
     def _texts(self) -> dict[str, str | None]:
