@@ -29,8 +29,8 @@ def chunks(runner, passes=10):
 
 @pytest.mark.parametrize("method", ["auto", "vmap"])
 def test_a_chunk_stays_within_memory(method):
-    model = Counted(1000)  # 4,000 bytes, twelve times alive
-    runner = Runner(model, method, 3 * 48_000)
+    model = Counted(1000)  # 4,000 bytes, thirteen times alive
+    runner = Runner(model, method, 3 * 52_000)
     assert chunks(runner) == [3, 3, 3, 1]
     assert model.calls == 5  # the first chunk was begun with all ten
     assert chunks(runner) == [3, 3, 3, 1]
