@@ -34,7 +34,7 @@ from dropkit.study.result import Arm, Provenance, Run, StudyResult, Summary
 from dropkit.study.runner import Observer, Progress, clear, run_tasks
 from dropkit.study.tensorboard import Board, board_in
 from dropkit.study.verdict import judge
-from dropkit.study.worker import dump
+from dropkit.study.worker import dump, handed_over
 
 Source = Experiment | tuple[str, dict[str, Any]]  # or a reference and the options that go with it
 
@@ -75,7 +75,7 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
         clear(settled.folder)
         place = Place(settled.folder, digest, ready.data.digest, running.checkpoint_every)
         way = choose(running.fused, ready, chosen, ledger)
-        runs, seconds, notes = _run_missing(ready, settled, dump(source, arms), observer,
+        runs, seconds, notes = _run_missing(ready, settled, dump(source, arms, handed_over(ready)), observer,
                                             _Book(ready, ledger, place, {}, board), way)
     result = _weigh(ready, settled, runs, digest, Provenance(
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropkit.core.philox import derive_seed
 from dropkit.core.seeds import seed_tensor
+from dropkit.study.fused_adam import stacked_optimizer
 from dropkit.study.fused_lanes import Lanes
-from dropkit.study.objectives import optimizer_of
 from dropkit.study.prepare import Prepared
 from dropkit.study.result import Arm, Run
 from dropkit.study.session import Session, batches
@@ -67,7 +67,7 @@ class FusedSession:
             session.part = self._by_seed[self._seeds.index(session.seed)].part
         self._place = torch.tensor([self._seeds.index(session.seed) for session in self.sessions])
         self.lanes = Lanes([session.model for session in self.sessions])
-        self.optimizer = optimizer_of(ready.experiment, nn.ParameterList(self.lanes.parameters.values()))
+        self.optimizer = stacked_optimizer(ready.experiment, self.lanes.parameters.values())
         self.running = set(range(len(self.sessions)))
 
     def run_epoch(self) -> dict[int, tuple[float, float]]:
