@@ -28,7 +28,7 @@ from dropkit.study.training import train
 
 Unit = tuple[tuple[int, int], ...]  # what a worker is handed at once: the index of the arm and the seed of each run
 _SMALL = 1 << 24  # bytes of data that are sent to every worker; more would be in memory once more, packed
-_payload: list[bytes] = []  # of this worker process, filled by `initialise`
+_payload: list[bytes] = []  # of this worker process, filled by `take`
 _ready: dict[bytes, Prepared] = {}  # the one experiment of this process, by its payload
 
 
@@ -63,11 +63,10 @@ def last_report(folder: Path, arm: int, seed: int) -> tuple[int, float] | None:
     return epoch, loss
 
 
-def initialise(payload: bytes, log: str) -> None:
+def initialise(log: str) -> None:
     """Make a worker process ready: one thread, deaf to signals to its group (the driver decides), gone with the driver.
 
     Args:
-        payload: what `dump` returned.
         log: the file that takes what the user's code prints, which would otherwise break the driver's display.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,6 +76,10 @@ def initialise(payload: bytes, log: str) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     torch.set_num_threads(1)
+
+
+def take(payload: bytes) -> None:
+    """Keep what `dump` returned for the runs to come."""
     _payload[:] = [payload]
 
 
@@ -84,7 +87,7 @@ def execute(payload: bytes | None, place: Place, unit: Unit) -> Outcome:
     """Train one run, from its last checkpoint on if there is one, or several as one batch, which has no checkpoints.
 
     Args:
-        payload: what `dump` returned, or None for the one that `initialise` was given; the process loads it once.
+        payload: what `dump` returned, or None for the one that `take` was given; the process loads it once.
         place: where progress and checkpoints go; where there is no such folder, as on a machine that does not share the
             driver's disk, the run trains without.
         unit: index of the arm and seed of each run.
