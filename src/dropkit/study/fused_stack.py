@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from dropkit.kernels.reference import scale
 from dropkit.study.fused_linear import stacked_linear
 from dropkit.variants.dropout import Dropout
 
+Rates = tuple[float, ...]  # one a run
 Layer = Callable[[Mapping[str, Tensor], Mapping[nn.Module, Tensor], Tensor], Tensor]
 
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
@@ -101,7 +103,7 @@ def _is_plain(module: nn.Module) -> bool:
 def _drop(site: Any, function: type[torch.autograd.Function]) -> Layer:
     def layer(_: Mapping[str, Tensor], rates: Mapping[nn.Module, Tensor], x: Tensor) -> Tensor:
         seeds, stream = site_key(site.stream)
-        every = rates[site] if site in rates else torch.full((len(x),), site.p, dtype=torch.float64)
+        every = tuple(rates[site].tolist()) if site in rates else (site.p,) * len(x)
         out: Tensor = function.apply(x, seeds, every, stream)  # type: ignore[no-untyped-call]
         return out
 
@@ -112,7 +114,7 @@ class _Drop(torch.autograd.Function):
     """Dropout of (R, ...) with a seed and a rate for each of the R."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Tensor, stream: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
         ctx.law = seeds, rates, stream
         return _mask(_copy(x), seeds, rates, stream)
 
@@ -125,10 +127,10 @@ class _RectifiedDrop(torch.autograd.Function):
     """Dropout of max(x, 0): the result is above 0 where both let through, so that the backward pass needs no second mask."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Tensor, stream: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
         y = _mask(torch.relu(x).contiguous(), seeds, rates, stream)
         ctx.save_for_backward(y)
-        ctx.scale = scale(rates).to(torch.promote_types(x.dtype, torch.float32)).view(-1, *[1] * (x.dim() - 1))
+        ctx.scale = _scales(rates, torch.promote_types(x.dtype, torch.float32)).view(-1, *[1] * (x.dim() - 1))
         return y
 
     @staticmethod
@@ -141,8 +143,19 @@ def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
-def _mask(y: Tensor, seeds: Tensor, rates: Tensor, stream: int) -> Tensor:
-    for p, row, seed, rate in zip(rates.tolist(), y.unbind(), seeds.unbind(), rates.unbind(), strict=True):
-        if p > 0:
+def _mask(y: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
+    for row, seed, rate in zip(y.unbind(), seeds.unbind(), _as_tensors(rates), strict=True):
+        if rate is not None:
             apply_mask_inplace(row, seed, rate, row.shape, stream, INVERTED)
     return y
+
+
+@functools.lru_cache(maxsize=64)  # every step asks for the same few
+def _as_tensors(rates: Rates) -> list[Tensor | None]:
+    """Rates as the kernel takes them; None where nothing is dropped."""
+    return [torch.tensor(p, dtype=torch.float64) if p > 0 else None for p in rates]
+
+
+@functools.lru_cache(maxsize=64)
+def _scales(rates: Rates, dtype: torch.dtype) -> Tensor:
+    return scale(torch.tensor(rates, dtype=torch.float64)).to(dtype)
