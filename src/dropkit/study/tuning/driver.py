@@ -29,7 +29,7 @@ from dropkit.study.tuning.record import FINISHED, Trial, Tuning, best_of
 from dropkit.study.tuning.result import CONFIRM, TuneResult, save_tuning, tuned_arm
 from dropkit.study.tuning.search import NAME, Search, Space, default_level
 from dropkit.study.tuning.worker import execute, initialise
-from dropkit.study.worker import dump, handed_over
+from dropkit.study.worker import dump
 
 _ARMS: dict[str, Any] = {"none": 0.0, "intended": {}}  # no globs: as intended, also where that is a rate of 0
 TEST_SEED = 0
@@ -86,7 +86,7 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
     folder = _folder(out, f"{_name(experiment)}-tune")
     with _held(folder), _silence():
         search = Search(folder, space, fingerprint(ready))
-        tuning = _search(ready, search, dump(source, _ARMS, handed_over(ready)), folder, options, running.workers, listener)
+        tuning = _search(ready, search, dump(source, _ARMS), folder, options, running.workers, listener)
         save_tuning(tuning, folder)
         return _confirm(source, ready, tuning, options, folder, running, observer)
 
