@@ -60,3 +60,14 @@ def test_a_terminal_without_block_characters_is_no_error(arguments):
                           env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "?" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_gone_is_no_error(unbuffered):
+    """As behind `| head -1`; the output is in Python's buffer until the end, or written line by line."""
+    begun = subprocess.Popen([sys.executable, "-m", "dropkit", "explain", "DK201"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    begun.stdout.close()
+    with begun.stderr:
+        assert begun.stderr.read() == b""
+    assert begun.wait() == 141

@@ -12,6 +12,7 @@ import dropkit as dk
 from dropkit.core.streams import keyed_pass
 from dropkit.study.fused import FusedSession, train_fused
 from dropkit.study.fused_lanes import Lanes
+from dropkit.study.fused_stack import stack_of
 from dropkit.study.prepare import prepare
 from dropkit.study.session import Session
 from dropkit.study.training import train
@@ -175,6 +176,22 @@ def test_the_short_way_of_perceptrons_is_that_of_vmap(net, name):
         found.append([loss, out, *torch.autograd.grad(loss.sum(), list(lanes.parameters.values()))])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("rates", [None, [0.0, 0.25, 1.0]], ids=["alike", "of their own"])
+def test_dropout_behind_a_rectifier_is_both_in_turn_to_the_bit(dtype, rates):
+    """One function for both draws the mask once; an identity between them keeps the chain from taking it."""
+    site, x = dk.nn.Dropout(0.3), torch.randn(3, 16, 33, dtype=dtype)
+    of_lanes = {} if rates is None else {site: torch.tensor(rates, dtype=torch.float64)}
+    found = []
+    for between in ([], [nn.Identity()]):
+        inputs = x.clone().requires_grad_()
+        with keyed_pass(torch.arange(3)):
+            out = stack_of(nn.Sequential(nn.ReLU(), *between, site))({}, of_lanes, inputs)
+        out.backward(x.flip(0))
+        found.append([out.detach(), inputs.grad])
+    assert all(map(torch.equal, *found))
 
 
 def test_rates_may_be_batched_twice():

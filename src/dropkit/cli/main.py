@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dropkit.cli import audit, env, explain, listing, predict, report, schedule,
 from dropkit.core.errors import DropkitError, InputError
 
 _COMMANDS = (study, tune, report, status, audit, predict, listing, explain, schedule, env)
+_UNREAD = 141  # the exit code that a shell shows for SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,12 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``dropkit``; the process's own by default.
 
     Returns:
-        0 when it worked; 2 for input that breaks a rule; 1 for a run that failed; 130 after Ctrl-C.
+        0 when it worked; 2 for input that breaks a rule; 1 for a run that failed; 130 after Ctrl-C; 141 when nobody reads
+        the output any more.
     """
     parsed = argparse.Namespace(command="")
     try:
         make_parser().parse_args(arguments, parsed)
-        return int(parsed.run(parsed))
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()  # here, where a reader who has gone is caught
+        return code
     except InputError as error:
         return _complain(parsed.command, error, 2)
     except DropkitError as error:
@@ -53,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"dropkit {parsed.command}".rstrip() + ": stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # as in `dropkit list | head -1`, which is no error of anybody's
+        return _UNREAD
     except OSError as error:  # disk full, no permission: the user's to mend, and no traceback helps with it
         return _complain(parsed.command, error, 2)
 
@@ -63,7 +70,10 @@ def run() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    code = main()
+    if code == _UNREAD:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there when it ends
+    sys.exit(code)
 
 
 def _complain(command: str, error: Exception, code: int) -> int:

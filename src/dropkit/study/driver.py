@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from dropkit.study.diagnose_evidence import rate
 from dropkit.study.engines.choice import Running, start
 from dropkit.study.experiment import Experiment
 from dropkit.study.fingerprint import fingerprint, structure
-from dropkit.study.fused_choice import Way, choose
+from dropkit.study.fused_choice import choose
 from dropkit.study.instruments_time import time_in_dropout
 from dropkit.study.ledger import Ledger, check_folder
 from dropkit.study.objectives import optimizer_name
@@ -34,7 +35,7 @@ from dropkit.study.result import Arm, Provenance, Run, StudyResult, Summary
 from dropkit.study.runner import Observer, Progress, clear, run_tasks
 from dropkit.study.tensorboard import Board, board_in
 from dropkit.study.verdict import judge
-from dropkit.study.worker import dump
+from dropkit.study.worker import dump, handed_over
 
 Source = Experiment | tuple[str, dict[str, Any]]  # or a reference and the options that go with it
 
@@ -74,13 +75,12 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     with Ledger(settled.folder, digest, _name(experiment), plan) as ledger:
         clear(settled.folder)
         place = Place(settled.folder, digest, ready.data.digest, running.checkpoint_every)
-        way = choose(running.fused, ready, chosen, ledger)
-        runs, seconds, notes = _run_missing(ready, settled, dump(source, arms), observer,
-                                            _Book(ready, ledger, place, {}, board), way)
+        runs, seconds, notes = _run_missing(ready, settled, dump(source, arms, handed_over(ready)), observer,
+                                            _Book(ready, ledger, place, {}, board))
     result = _weigh(ready, settled, runs, digest, Provenance(
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
         started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
-        jobs=running.workers, run_seconds=seconds, engine=running.engine, notes=[*way.notes, *notes, *_costs(ready)]))
+        jobs=running.workers, run_seconds=seconds, engine=running.engine, notes=[*notes, *_costs(ready)]))
     result = replace(result, diagnoses=diagnose(result))
     result.save(settled.folder / "result.json")
     return result
@@ -93,21 +93,27 @@ def _costs(ready: Prepared) -> list[str]:
 
 
 def _run_missing(ready: Prepared, settled: _Settled, payload: bytes, observer: Observer,
-                 book: _Book, way: Way) -> tuple[list[Run], dict[str, float], list[str]]:
+                 book: _Book) -> tuple[list[Run], dict[str, float], list[str]]:
     finished = book.ledger.finished(ready.arms, settled.seeds)
     progress = Progress(ready.arms, settled.seeds, ready.experiment.epochs, settled.running.workers,
                         finished={key: run for key, (run, _) in finished.items()}, kept=len(finished))
     book.seconds.update({key: spent for key, (_, spent) in finished.items()})
     if book.board is not None:
         book.board.catch_up(progress.finished.values())
-    # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
-    tasks = [unit for unit in way.units if any((ready.arms[arm].name, seed) not in finished for arm, seed in unit)]
-    observer.update(progress)
-    if tasks:
-        engine = start(settled.running, payload, book.place, len(tasks))
-        run_tasks(tasks, engine, settled.folder, progress, observer, book)
+    with ExitStack() as ends:
+        left = len(ready.arms) * len(settled.seeds) - len(finished)
+        if left:  # the engine first: its processes import what they need while the way is chosen
+            engine = start(settled.running, payload, book.place, left)
+            ends.callback(engine.close)
+        way = choose(settled.running.fused, ready, settled.seeds, book.ledger)
+        observer.update(progress)
+        if left:
+            # Seed by seed, so that a study stopped early has whole pairs rather than a whole arm.
+            tasks = [unit for unit in way.units if any((ready.arms[arm].name, seed) not in finished for arm, seed in unit)]
+            run_tasks(tasks, engine, settled.folder, progress, observer, book)
     runs = [progress.finished[arm.name, seed] for arm in ready.arms for seed in settled.seeds]
-    return runs, {f"{arm}/{seed}": round(spent, 3) for (arm, seed), spent in sorted(book.seconds.items())}, progress.notes
+    seconds = {f"{arm}/{seed}": round(spent, 3) for (arm, seed), spent in sorted(book.seconds.items())}
+    return runs, seconds, [*way.notes, *progress.notes]
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropkit.core.philox import derive_seed
 from dropkit.core.seeds import seed_tensor
+from dropkit.study.fused_adam import stacked_optimizer
 from dropkit.study.fused_lanes import Lanes
-from dropkit.study.objectives import optimizer_of
 from dropkit.study.prepare import Prepared
 from dropkit.study.result import Arm, Run
 from dropkit.study.session import Session, batches
@@ -63,12 +64,22 @@ class FusedSession:
         self.sessions = [Session(ready, arm, seed) for arm, seed in runs]
         self._seeds = list(dict.fromkeys(seed for _, seed in runs))
         self._by_seed = [next(session for session in self.sessions if session.seed == seed) for seed in self._seeds]
-        for session in self.sessions:  # one copy of the data a seed
-            session.part = self._by_seed[self._seeds.index(session.seed)].part
         self._place = torch.tensor([self._seeds.index(session.seed) for session in self.sessions])
+        self._size = len(self.sessions[0].part.x_train)
+        self._data = self._share_data()
         self.lanes = Lanes([session.model for session in self.sessions])
-        self.optimizer = optimizer_of(ready.experiment, nn.ParameterList(self.lanes.parameters.values()))
+        self.optimizer = stacked_optimizer(ready.experiment, self.lanes.parameters.values())
         self.running = set(range(len(self.sessions)))
+
+    def _share_data(self) -> list[Tensor]:
+        """Return the training data of all seeds in a row, features and targets; of it all runs' parts become views."""
+        parts = [session.part for session in self._by_seed]
+        data = [torch.cat([getattr(part, name) for part in parts]) for name in ("x_train", "y_train")]
+        views = [replace(part, x_train=x, y_train=y) for part, x, y in
+                 zip(parts, *(torch.split(values, self._size) for values in data), strict=True)]
+        for session in self.sessions:
+            session.part = views[self._seeds.index(session.seed)]
+        return data
 
     def run_epoch(self) -> dict[int, tuple[float, float]]:
         """Train for one epoch and return mean loss and metric, both in training mode, of each run that goes on."""
@@ -85,8 +96,8 @@ class FusedSession:
 
     def run_step(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Take one step of every run on the batch of its seed; return losses, outputs and targets, a row a run."""
-        x, y = (torch.stack([getattr(session.part, name)[rows] for session, rows in zip(self._by_seed, batch, strict=True)])
-                [self._place] for name in ("x_train", "y_train"))
+        rows = torch.stack([number * self._size + of_seed for number, of_seed in enumerate(batch)])[self._place]
+        x, y = (values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:]) for values in self._data)
         loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss, self.ready.loss_name)
         self.optimizer.zero_grad()
         loss.sum().backward()  # type: ignore[no-untyped-call]  # runs share nothing: each gets the gradient of its own loss

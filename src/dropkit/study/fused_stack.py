@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,9 +14,11 @@ from torch.nn import functional as F
 from dropkit.core.masks import INVERTED
 from dropkit.core.streams import site_key
 from dropkit.kernels.dispatch import apply_mask_inplace
+from dropkit.kernels.reference import scale
 from dropkit.study.fused_linear import stacked_linear
 from dropkit.variants.dropout import Dropout
 
+Rates = tuple[float, ...]  # one a run
 Layer = Callable[[Mapping[str, Tensor], Mapping[nn.Module, Tensor], Tensor], Tensor]
 
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
@@ -51,7 +55,11 @@ def stack_of(net: nn.Module) -> Stack | None:
     """
     if type(net) is not nn.Sequential or any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
         return None
-    layers = [_layer(name, module) for name, module in _leaves(net, "")]
+    layers, leaves = [], deque(_leaves(net, ""))
+    while leaves:
+        name, module = leaves.popleft()
+        rectified = type(module) is nn.ReLU and bool(leaves) and _is_plain(leaves[0][1])
+        layers.append(_drop(leaves.popleft()[1], _RectifiedDrop) if rectified else _layer(name, module))
     return None if None in layers else Stack([layer for layer in layers if layer is not None])
 
 
@@ -85,34 +93,69 @@ def _layer(name: str, module: nn.Module) -> Layer | None:
         return lambda _, __, x: x.flatten(start, end)
     if type(module) in _ELEMENTWISE:
         return lambda _, __, x: module(x)
-    if type(module) is Dropout and not module.share_dims and module.scaling == "inverted":
-        return lambda _, rates, x: _dropped(module, rates.get(module), x)
-    return None
+    return _drop(module, _Drop) if _is_plain(module) else None
 
 
-def _dropped(site: Dropout, rates: Tensor | None, x: Tensor) -> Tensor:
-    seeds, stream = site_key(site.stream)
-    every = rates if rates is not None else torch.full((len(x),), site.p, dtype=torch.float64)
-    out: Tensor = _Drop.apply(x, seeds, every, stream)  # type: ignore[no-untyped-call]
-    return out
+def _is_plain(module: nn.Module) -> bool:
+    return type(module) is Dropout and not module.share_dims and module.scaling == "inverted"
+
+
+def _drop(site: Any, function: type[torch.autograd.Function]) -> Layer:
+    def layer(_: Mapping[str, Tensor], rates: Mapping[nn.Module, Tensor], x: Tensor) -> Tensor:
+        seeds, stream = site_key(site.stream)
+        every = tuple(rates[site].tolist()) if site in rates else (site.p,) * len(x)
+        out: Tensor = function.apply(x, seeds, every, stream)  # type: ignore[no-untyped-call]
+        return out
+
+    return layer
 
 
 class _Drop(torch.autograd.Function):
     """Dropout of (R, ...) with a seed and a rate for each of the R."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Tensor, stream: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
         ctx.law = seeds, rates, stream
-        return _masked(x, seeds, rates, stream)
+        return _mask(_copy(x), seeds, rates, stream)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _masked(grads[0], *ctx.law), None, None, None
+        return _mask(_copy(grads[0]), *ctx.law), None, None, None
 
 
-def _masked(x: Tensor, seeds: Tensor, rates: Tensor, stream: int) -> Tensor:
-    y = x.clone(memory_format=torch.contiguous_format)
-    for p, row, seed, rate in zip(rates.tolist(), y, seeds, rates, strict=True):
-        if p > 0:
+class _RectifiedDrop(torch.autograd.Function):
+    """Dropout of max(x, 0): the result is above 0 where both let through, so that the backward pass needs no second mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
+        y = _mask(torch.relu(x).contiguous(), seeds, rates, stream)
+        ctx.save_for_backward(y)
+        ctx.scale = _scales(rates, torch.promote_types(x.dtype, torch.float32)).view(-1, *[1] * (x.dim() - 1))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = (grads[0] * ctx.scale).to(grads[0].dtype)
+        return torch.ops.aten.threshold_backward(scaled, ctx.saved_tensors[0], 0), None, None, None
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _mask(y: Tensor, seeds: Tensor, rates: Rates, stream: int) -> Tensor:
+    for row, seed, rate in zip(y.unbind(), seeds.unbind(), _as_tensors(rates), strict=True):
+        if rate is not None:
             apply_mask_inplace(row, seed, rate, row.shape, stream, INVERTED)
     return y
+
+
+@functools.lru_cache(maxsize=64)  # every step asks for the same few
+def _as_tensors(rates: Rates) -> list[Tensor | None]:
+    """Rates as the kernel takes them; None where nothing is dropped."""
+    return [torch.tensor(p, dtype=torch.float64) if p > 0 else None for p in rates]
+
+
+@functools.lru_cache(maxsize=64)
+def _scales(rates: Rates, dtype: torch.dtype) -> Tensor:
+    return scale(torch.tensor(rates, dtype=torch.float64)).to(dtype)

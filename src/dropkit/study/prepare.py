@@ -51,22 +51,21 @@ class Prepared:
         return standardise(partition(self.data, seed), self.data.task)
 
 
-def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool = True) -> Prepared:
+def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool = True, data: Data | None = None) -> Prepared:
     """Read the data, choose the builder, make the arms, and try each arm on a few examples.
 
     Args:
         experiment: what to train.
         arms: as `make_arms` takes them.
         check: try every arm's model, loss and metric; worker processes skip what the driver has tried.
+        data: what another process made of the experiment's data, where that was handed over.
 
     Raises:
         InputError: something in the experiment cannot work; nothing has been written.
     """
     if experiment.train is not None:
         return _prepare_own(experiment, arms)
-    data = load(experiment.data, task=experiment.task, target=experiment.target)
-    if experiment.test_seed is not None:
-        data = set_aside(data, experiment.test_seed)
+    data = _data_of(experiment) if data is None else data
     _agree(experiment, data.task)
     n_outputs = _n_outputs(data)
     builder: Builder = experiment.model or functools.partial(mlp, list(data.x_train.shape[1:]), n_outputs)
@@ -81,6 +80,11 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
             for arm in ready.arms:
                 _try(ready, arm)
     return ready
+
+
+def _data_of(experiment: Experiment) -> Data:
+    data = load(experiment.data, task=experiment.task, target=experiment.target)
+    return data if experiment.test_seed is None else set_aside(data, experiment.test_seed)
 
 
 def _prepare_own(experiment: Experiment, arms: ArmSpec | None) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dropkit.core.streams import keyed, stream_number
 from dropkit.study.arms import build_arm
@@ -116,7 +118,6 @@ class Session(Course):
         self.tag = f"{seed}:{member}" if member else f"{seed}"
         self.model = build_arm(ready.experiment, ready.builder, arm, seed=stream_number(f"weights:{self.tag}"))
         _seed_everything(stream_number(f"training:{self.tag}"))  # dropout that is not keyed starts alike in every arm
-        self.optimizer = optimizer_of(ready.experiment, self.model, arm.recipe)
         self.order = torch.Generator().manual_seed(stream_number(f"order:{self.tag}"))
         self.masks = stream_number(f"masks:{self.tag}")
         self.objective = objective_of(ready.loss, arm.recipe.label_smoothing)
@@ -125,6 +126,11 @@ class Session(Course):
         self.losses: list[Tensor] = []  # of this epoch, a value a step, times the batch's size
         self.outputs: list[Tensor] = []
         self.drawn = self.order.get_state()  # from which this epoch's order is drawn
+
+    @functools.cached_property
+    def optimizer(self) -> Optimizer:
+        """The optimiser; made when it is first asked for, since runs that are trained as one batch need none each."""
+        return optimizer_of(self.ready.experiment, self.model, self.arm.recipe)
 
     def run_epoch(self, after_step: Callable[[Course], None] | None = None) -> tuple[float, float]:
         """Train for one epoch, or what is left of it, and return its mean loss and its metric, both in training mode.
@@ -156,12 +162,12 @@ class Session(Course):
 
     def run_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of the optimiser on a batch and return loss and outputs, both without a graph."""
+        self.optimizer.zero_grad()
         if self.rates is not None:
             self.rates.set(self.step)
         x = noisy(x, self.arm.recipe.noise, self.tag, self.step)
         with keyed(self.masks, step=self.step):
             out = outputs_of(self.model, x, y)
-        self.optimizer.zero_grad()
         minimised = self.objective(out, y)
         minimised.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

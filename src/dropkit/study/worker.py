@@ -15,9 +15,11 @@ from typing import Any
 
 import cloudpickle
 import torch
+from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.checkpoint import Keeper, Place, Stopped
+from dropkit.study.data import Data
 from dropkit.study.fused import train_fused
 from dropkit.study.prepare import Prepared, prepare
 from dropkit.study.reference import find_experiment
@@ -25,7 +27,8 @@ from dropkit.study.result import Run
 from dropkit.study.training import train
 
 Unit = tuple[tuple[int, int], ...]  # what a worker is handed at once: the index of the arm and the seed of each run
-_payload: list[bytes] = []  # of this worker process, filled by `initialise`
+_SMALL = 1 << 24  # bytes of data that are sent to every worker; more would be in memory once more, packed
+_payload: list[bytes] = []  # of this worker process, filled by `take`
 _ready: dict[bytes, Prepared] = {}  # the one experiment of this process, by its payload
 
 
@@ -60,11 +63,10 @@ def last_report(folder: Path, arm: int, seed: int) -> tuple[int, float] | None:
     return epoch, loss
 
 
-def initialise(payload: bytes, log: str) -> None:
+def initialise(log: str) -> None:
     """Make a worker process ready: one thread, deaf to signals to its group (the driver decides), gone with the driver.
 
     Args:
-        payload: what `dump` returned.
         log: the file that takes what the user's code prints, which would otherwise break the driver's display.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -74,6 +76,10 @@ def initialise(payload: bytes, log: str) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     torch.set_num_threads(1)
+
+
+def take(payload: bytes) -> None:
+    """Keep what `dump` returned for the runs to come."""
     _payload[:] = [payload]
 
 
@@ -81,7 +87,7 @@ def execute(payload: bytes | None, place: Place, unit: Unit) -> Outcome:
     """Train one run, from its last checkpoint on if there is one, or several as one batch, which has no checkpoints.
 
     Args:
-        payload: what `dump` returned, or None for the one that `initialise` was given; the process loads it once.
+        payload: what `dump` returned, or None for the one that `take` was given; the process loads it once.
         place: where progress and checkpoints go; where there is no such folder, as on a machine that does not share the
             driver's disk, the run trains without.
         unit: index of the arm and seed of each run.
@@ -117,21 +123,33 @@ def _train(ready: Prepared, unit: Unit, place: Place, reporters: list[_Reporter]
     return train_fused(ready, [(ready.arms[arm], seed) for arm, seed in unit], report)
 
 
-def dump(source: Any, arms: Any) -> bytes:
-    """Return the payload for `execute`: sys.path, and a cloudpickle of the experiment or (reference, options) and of the arms.
+def dump(source: Any, arms: Any, data: Data | None = None) -> bytes:
+    """Return the payload for `execute`: sys.path, data, and a cloudpickle of the experiment or its reference and of the arms.
 
     The path stands outside, because the experiment may name modules that are found only by it.
+
+    Args:
+        source: the experiment, or (reference, options) by which it is found.
+        arms: as `make_arms` takes them.
+        data: what `handed_over` returned; None where workers read it themselves.
     """
-    return bytes(cloudpickle.dumps((list(sys.path), cloudpickle.dumps((source, arms)))))
+    return bytes(cloudpickle.dumps((list(sys.path), data, cloudpickle.dumps((source, arms)))))
+
+
+def handed_over(ready: Prepared) -> Data | None:
+    """Return the data where it was read by its name and is small: a worker need not read it again, nor import what reads it."""
+    data, named = ready.data, isinstance(ready.experiment.data, (str, os.PathLike))
+    size = sum(values.nbytes for values in vars(data).values() if isinstance(values, Tensor))
+    return data if named and size <= _SMALL else None
 
 
 def read(payload: bytes) -> Prepared:
     """Return the experiment that `dump` packed, made ready anew."""
-    paths, packed = cloudpickle.loads(payload)
+    paths, data, packed = cloudpickle.loads(payload)
     sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
     source, arms = cloudpickle.loads(packed)
     experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
-    return prepare(experiment, arms, check=False)
+    return prepare(experiment, arms, check=False, data=data)
 
 
 def _prepared(payload: bytes, place: Place) -> Prepared:

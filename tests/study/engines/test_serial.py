@@ -1,16 +1,21 @@
 """Studies in this process: nothing of it shows afterwards, and what goes wrong inside is told."""
 
 import random
+import signal
+import time
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 import dropkit as dk
+from dropkit.study import checkpoint
 from dropkit.study.checkpoint import Place
 from dropkit.study.data import load
+from dropkit.study.engines import serial
 from dropkit.study.engines.serial import Serial
 from dropkit.study.ledger import read_failures
 from dropkit.study.runner import RunError
@@ -88,3 +93,53 @@ def test_a_full_disk_is_told_on_standard_error(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     study(tmp_path / "out")
     assert "6 of 6 runs were finished before" in capsys.readouterr().err
+
+
+_left = [0]  # training steps until Ctrl-C is pressed; 0 for never
+
+
+def pressing(out, y):
+    """The loss, with somebody at the keyboard."""
+    _left[0] -= out.requires_grad
+    if _left[0] == 0:
+        signal.raise_signal(signal.SIGINT)
+    return F.cross_entropy(out, y)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_study_goes_on_from_it(tmp_path, monkeypatch):
+    def begin(folder, left):
+        _left[0] = left
+        experiment = dk.Experiment(data="iris", model=build, epochs=3, batch_size=8, loss=pressing)
+        return dk.study(experiment, out=tmp_path / folder, engine="serial", seeds=2, fused=False, progress=False)
+
+    monkeypatch.setattr(checkpoint, "_LOOK", 0)  # seconds: after every step
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begin("stopped", left=3 + 5)  # each arm is tried with one step before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [mark.step for mark in checkpoint.marks(tmp_path / "stopped")] == [5]
+    assert begin("stopped", left=0).runs == begin("whole", left=0).runs
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_run_that_looks_for_no_sign_is_ended_a_moment_after_ctrl_c(presses, tmp_path, monkeypatch):
+    """And at once by a second one."""
+    def deaf():
+        with serial._stopped_by_a_file(tmp_path / "stop"):
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+            while time.monotonic() < end:
+                pass
+
+    monkeypatch.setattr(serial, "_PATIENCE", 0.1 if presses == 1 else 100.0)
+    before, end = signal.signal(signal.SIGINT, signal.default_int_handler), time.monotonic() + 30
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            deaf()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() < end
+    assert (tmp_path / "stop").exists()

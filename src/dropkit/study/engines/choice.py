@@ -9,6 +9,7 @@ from typing import Protocol
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study.checkpoint import EVERY, Place
+from dropkit.study.fused_trial import LANES
 from dropkit.study.worker import Outcome, Unit
 
 ENGINES = ("processes", "ray", "serial")
@@ -80,14 +81,14 @@ class Running:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(running: Running, payload: bytes, place: Place, tasks: int) -> Engine:
+def start(running: Running, payload: bytes, place: Place, runs: int) -> Engine:
     """Return the chosen engine, ready for runs.
 
     Args:
         running: the choice.
         payload: the experiment, as `dropkit.study.worker.dump` packs it.
         place: where progress and checkpoints go.
-        tasks: how many runs there are to train.
+        runs: how many there are to train, by ones or up to `LANES` at once.
 
     Raises:
         InputError: the cluster is not there, or none of its machines can take a run.
@@ -103,4 +104,5 @@ def start(running: Running, payload: bytes, place: Place, tasks: int) -> Engine:
         return Serial(payload, place)
     from dropkit.study.engines.processes import Processes
 
-    return Processes(payload, place, min(running.workers, tasks))
+    slots = min(running.workers, runs)
+    return Processes(payload, place, slots, ahead=min(slots, -(-runs // LANES)))

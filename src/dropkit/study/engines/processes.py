@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from loky.process_executor import ProcessPoolExecutor
 
 from dropkit.study.checkpoint import Place
-from dropkit.study.worker import Outcome, Unit, execute, initialise
+from dropkit.study.worker import Outcome, Unit, execute, initialise, take
 
 
 class Processes:
@@ -18,36 +18,48 @@ class Processes:
         payload: the experiment, packed.
         place: where progress and checkpoints go, and what the user's code prints.
         slots: how many.
+        ahead: how many begin at once, to be ready when there is work; the others begin with their first.
     """
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
-    def __init__(self, payload: bytes, place: Place, slots: int) -> None:
+    def __init__(self, payload: bytes, place: Place, slots: int, ahead: int = 0) -> None:
         self.slots = slots
         self._payload, self._place = payload, place
         self._pools: list[ProcessPoolExecutor | None] = [None] * slots
         self._last: list[Future[Outcome] | None] = [None] * slots
+        for slot in range(ahead):
+            self._pool(slot)
 
     def submit(self, unit: Unit) -> Future[Outcome]:
         """Hand runs to a process that has nothing to do."""
         slot = next(index for index, last in enumerate(self._last) if last is None or last.done())
-        future: Future[Outcome] = self._pool(slot).submit(execute, None, self._place, unit)
+        try:
+            future = self._hand(slot, unit)
+        except self.lost:  # the process died with its last runs, or while it had none
+            self._end(slot)
+            future = self._hand(slot, unit)
         self._last[slot] = future
         return future
 
     def close(self) -> None:
         """Kill every process."""
-        for pool in self._pools:
-            if pool is not None:
-                pool.shutdown(wait=True, kill_workers=True)
+        for slot in range(self.slots):
+            self._end(slot)
+
+    def _hand(self, slot: int, unit: Unit) -> Future[Outcome]:
+        future: Future[Outcome] = self._pool(slot).submit(execute, None, self._place, unit)
+        return future
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
-        pool, last = self._pools[slot], self._last[slot]
-        if pool is not None and last is not None and isinstance(last.exception(), self.lost):
-            pool.shutdown(wait=True, kill_workers=True)
-            pool = None
+        pool = self._pools[slot]
         if pool is None:
-            pool = ProcessPoolExecutor(max_workers=1, initializer=initialise,
-                                       initargs=(self._payload, str(self._place.folder / "worker.log")))
-        self._pools[slot] = pool
+            log = str(self._place.folder / "worker.log")
+            pool = self._pools[slot] = ProcessPoolExecutor(max_workers=1, initializer=initialise, initargs=(log,))
+            pool.submit(take, self._payload)  # as an initial argument it would be waited for until the process has its imports
         return pool
+
+    def _end(self, slot: int) -> None:
+        pool, self._pools[slot] = self._pools[slot], None
+        if pool is not None:
+            pool.shutdown(wait=True, kill_workers=True)

@@ -63,7 +63,7 @@ def evaluate(ready: Blind, rates: Mapping[str, float], seed: int) -> Outcome:
 
 def initialise(payload: bytes, log: str) -> None:
     """Make the process ready, as `dropkit.study.worker.initialise` does."""
-    worker.initialise(payload, log)
+    worker.initialise(log)
     _ready[:] = [blind(worker.read(payload))]
 
 
