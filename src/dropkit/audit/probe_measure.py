@@ -33,13 +33,15 @@ def variances(model: nn.Module, inputs: Any, training: bool, runs: int) -> dict[
         news = [flat.sum(1), flat.square().sum(1), torch.full((len(flat),), float(flat.shape[1])).double()]
         sums[path] = [a + b for a, b in zip(sums[path], news, strict=True)] if path in sums else news
 
+    norms = [(path, module) for path, module in walk(model) if isinstance(module, _BatchNorm)]
+    if not norms:
+        return {}
     model.train(training)
     with ExitStack() as undo, torch.no_grad():
-        for path, module in walk(model):
-            if isinstance(module, _BatchNorm):
-                module.eval()
-                hook = module.register_forward_pre_hook(lambda part, args, path=path: add(path, args[0]))
-                undo.callback(hook.remove)
+        for path, module in norms:
+            module.eval()
+            hook = module.register_forward_pre_hook(lambda part, args, path=path: add(path, args[0]))
+            undo.callback(hook.remove)
         for _ in range(runs):
             call_model(model, copy_inputs(inputs))
     return {path: square / count - (total / count).square() for path, (total, square, count) in sums.items()}
