@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+import time
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dropkit as dk
 from dropkit.audit import probe_pass
 from dropkit.audit.audit import audit
+from dropkit.audit.deadline import Unfinished, ended_after
 from dropkit.audit.probe import observe
+from dropkit.core.errors import InputError
 
 
 def test_dropkit_modules_are_sites_with_their_operation() -> None:
@@ -140,6 +148,84 @@ def test_a_pass_of_too_many_operations_is_not_covered(monkeypatch: pytest.Monkey
     monkeypatch.setattr(probe_pass, "_MOST", 200)
     (gap, *_) = observe(_Endless(), torch.ones(2)).gaps
     assert gap.why == "it has more than 200 operations"
+
+
+class _Spins(nn.Module):
+    """Loops in Python alone, in a mode, and catches what it can."""
+
+    def __init__(self, training: bool) -> None:
+        super().__init__()
+        self.when = training
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while self.training == self.when:
+            with contextlib.suppress(Exception):
+                sum(range(100))
+        return x
+
+
+@pytest.mark.parametrize(("training", "ran"), [(True, []), (False, ["train"])])
+def test_a_loop_without_torch_is_not_covered(training: bool, ran: list[str]) -> None:
+    handler, timer = signal.getsignal(signal.SIGINT), threading.active_count()
+    seen = observe(_Spins(training), torch.ones(2), limit=0.01)
+    mode = "train" if training else "eval"
+    assert (seen.gaps[0].what, seen.gaps[0].why) == (f"pass in {mode} and all after it", "it runs for longer than 0.01 s")
+    assert [mode for mode in seen.passes if seen.ran(mode)] == ran
+    assert torch.overrides._len_torch_function_stack() == 0
+    assert (signal.getsignal(signal.SIGINT), torch.is_grad_enabled()) == (handler, True)
+    assert threading.active_count() <= timer + 1  # the watch that was stopped may be about to end
+
+
+def test_a_loop_is_ended_in_any_thread() -> None:
+    gaps: list[str] = []
+
+    def look() -> None:
+        gaps.extend(gap.why for gap in audit(_Spins(True), torch.ones(2), limit=0.01).coverage.gaps)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert gaps[0] == "it runs for longer than 0.01 s"
+
+
+def test_what_ends_in_time_is_not_interrupted_later() -> None:
+    for _ in range(200):  # the time is over about when the block is
+        try:
+            with ended_after(0.001):
+                end = time.monotonic() + 0.001
+                while time.monotonic() < end:
+                    pass
+        except Unfinished:
+            pass
+    time.sleep(0.01)
+
+
+def test_a_limit_is_above_zero() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        audit(nn.Linear(2, 2), torch.ones(1, 2), limit=0)
+
+
+class _Attends(nn.Module):
+    """Passes the rate of a module to attention, and the weights of another to a function."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.drop, self.out, self.idle = nn.Dropout(0.1), _Doubled(4, 4), _Doubled(4, 4)
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.scaled_dot_product_attention(x, x, x, dropout_p=self.p if self.training else 0.0)
+        return F.linear(y, self.out.weight, self.out.bias)
+
+
+class _Doubled(nn.Linear):
+    """A layer that is not torch's own."""
+
+
+@pytest.mark.parametrize(("p", "gaps"), [(0.1, ["idle"]), (0.2, ["drop", "idle"])])
+def test_a_module_whose_parent_does_its_work_is_covered(p: float, gaps: list[str]) -> None:
+    seen = observe(_Attends(p), torch.ones(2, 1, 3, 4))
+    assert [gap.what for gap in seen.gaps] == [f"module {name!r}" for name in gaps]
 
 
 class _Fails(nn.Module):

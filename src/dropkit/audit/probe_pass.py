@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_leaves
 
+from dropkit.audit.deadline import Unfinished, ended_after
 from dropkit.audit.finding import Place
 from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
 from dropkit.surgery.calls import call_model, copy_inputs
@@ -60,10 +61,6 @@ def _forgetful() -> Place | None:
                 return Place(None, name, above.f_lineno, linecache.getline(name, above.f_lineno).strip())
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-class Unfinished(BaseException):
-    """Ends a pass that does not end by itself. Not an `Exception`: models catch those."""
 
 
 class _Recorder:
@@ -217,7 +214,7 @@ def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: float = LIMIT) -> Pass:
     """Run a model once, watched, in the mode in which it is. What the model raises, or what ends it, is kept in the result.
 
-    A loop is ended where it calls torch; one that never does is not.
+    A loop is ended where it calls torch, or, if it never does, a second later wherever it is.
 
     Args:
         model: any module; what its forward changes stays changed.
@@ -238,7 +235,8 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
     watch = _Sites(model, recorder.notice)
     watch.recorder = recorder
     try:
-        with torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn), _Semantic(recorder), watch:
+        with (ended_after(limit, grace=1.0), torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn),
+              _Semantic(recorder), watch):
             recorder.result.output = call_model(model, given)
     except (Exception, Unfinished) as error:
         recorder.result.error = error
