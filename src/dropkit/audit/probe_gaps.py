@@ -25,7 +25,7 @@ def not_run(seen: Observation) -> Iterator[Gap]:
     entered = {path for found in seen.passes.values() for path in found.entered}
     parameters = {name for found in seen.passes.values() for op in found.ops for name in op.parameters}
     rates = {(site.op.module, site.p) for found in seen.passes.values() for site in found.sites
-             if site.functional and site.kind == "attention"}
+             if site.functional and "attention" in site.kind}
     names = {id(x): name for name, x in seen.model.named_parameters()}
     kinds: dict[tuple[str, str, type], list[str]] = {}
     for path, part in seen.modules.items():
