@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import signal
 import threading
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -226,6 +232,56 @@ class _Doubled(nn.Linear):
 def test_a_module_whose_parent_does_its_work_is_covered(p: float, gaps: list[str]) -> None:
     seen = observe(_Attends(p), torch.ones(2, 1, 3, 4))
     assert [gap.what for gap in seen.gaps] == [f"module {name!r}" for name in gaps]
+
+
+class _Straight(torch.autograd.Function):
+    """Rounds, and passes the gradient on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+
+class _Applies(nn.Linear):
+    def __init__(self, what: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__(4, 4)
+        self.what = what
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = super().forward(x)
+        return self.what(y) if self.training else y
+
+
+class _Slots:
+    __slots__ = ("y",)
+
+    def __init__(self, y: torch.Tensor) -> None:
+        self.y = y
+
+
+@pytest.mark.parametrize(("what", "gaps"), [
+    (_Straight.apply, ["autograd function '_Straight'"]),
+    (lambda y: y * int(os.urandom(8).hex(), 16), ["outputs in training"]),  # as a generator written in C++ would
+    (_Slots, ["what the model returns"]),
+    (lambda y: {"a": [y, (SimpleNamespace(b=y),)]}, []),
+    (lambda y: y * torch.rand(4) * random.random() * float(np.random.rand()), [])],
+    ids=["custom autograd", "a number from elsewhere", "a closed object", "nested", "seeded"])
+def test_what_cannot_be_seen_is_not_covered(what: Callable[[torch.Tensor], Any], gaps: list[str]) -> None:
+    seen = observe(_Applies(what), torch.ones(2, 4))
+    assert [gap.what for gap in seen.gaps] == gaps
+
+
+def test_numpys_random_numbers_are_told() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * float(np.random.rand())
+
+    (found,) = audit(Net(), torch.ones(2, 4), select=["DK103"]).findings
+    assert found.evidence["operator"] == "numpy random"
 
 
 class _Fails(nn.Module):

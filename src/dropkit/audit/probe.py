@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from dropkit.audit.deadline import Unfinished, ended_after
+from dropkit.audit.leaves import differ
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
-from dropkit.audit.probe_gaps import not_run
+from dropkit.audit.probe_gaps import not_run, untold
 from dropkit.audit.probe_measure import reached, variances
 from dropkit.audit.probe_pass import LIMIT, run_pass
 from dropkit.audit.result import Gap
@@ -77,10 +77,10 @@ def _observed(model: nn.Module, inputs: Any, limit: float) -> Observation:
             seen.gaps.append(Gap(f"pass in {mode}", f"the model raises {type(found.error).__name__}: {found.error}"))
         elif mode == EVAL:
             other = run_pass(probed, inputs, mode, seed=1, limit=limit)
-            found.varies = None if other.error is not None else _varies(found.output, other.output)
+            found.varies = None if other.error is not None else differ(found.output, other.output)
             if found.varies is None:
                 seen.gaps.append(Gap("outputs in eval", "two runs gave no tensors to be compared"))
-    seen.gaps += not_run(seen)
+    seen.gaps += [*not_run(seen), *untold(seen)]
     if all(seen.ran(mode) is not None for mode in (TRAIN, EVAL, AGAIN)):
         _measure(seen, limit)
     return seen
@@ -95,15 +95,7 @@ def _measure(seen: Observation, limit: float) -> None:
         seen.gaps.append(Gap("batch normalisation", f"measuring raises {type(error).__name__}: {error}"))
     try:
         with ended_after(limit):
-            seen.gradients, seen.redrawn = reached(seen.model, seen.inputs)
+            seen.gradients, seen.redrawn, functions = reached(seen.model, seen.inputs)
+        seen.gaps += [Gap(f"autograd function {name!r}", "its gradient is computed by code of its own") for name in functions]
     except (Exception, Unfinished) as error:
         seen.gaps.append(Gap("gradients", f"measuring raises {type(error).__name__}: {error}"))
-
-
-def _varies(first: Any, second: Any) -> bool | None:
-    """Whether two outputs differ; None where they hold no tensors to tell by."""
-    pairs = [[leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor)] for x in (first, second)]
-    if not pairs[0]:
-        return None
-    return len(pairs[0]) != len(pairs[1]) or any(
-        a.shape != b.shape or not torch.allclose(a, b, equal_nan=True) for a, b in zip(*pairs, strict=True))

@@ -1,4 +1,4 @@
-"""The modules that no pass ran, and of which nothing else tells what they do."""
+"""What the passes leave open: modules that did not run, randomness from elsewhere, outputs that are not tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from dropkit.audit.finding import alike_path
-from dropkit.audit.observation import Observation
+from dropkit.audit.leaves import closed, differ
+from dropkit.audit.observation import AGAIN, TRAIN, Observation, Pass
 from dropkit.audit.result import Gap
 from dropkit.surgery.modules import kind_of
 
@@ -39,6 +40,27 @@ def not_run(seen: Observation) -> Iterator[Gap]:
         kinds.setdefault((alike_path(path), why, type(part)), []).append(path)
     for (alike, why, _), paths in kinds.items():
         yield Gap(f"module {paths[0]!r}" if len(paths) == 1 else f"{len(paths)} modules {alike!r}", why)
+
+
+def untold(seen: Observation) -> Iterator[Gap]:
+    """What the passes' outputs leave open: randomness that is not torch's, and objects that cannot be looked into.
+
+    Args:
+        seen: the passes.
+    """
+    first, again = seen.ran(TRAIN), seen.ran(AGAIN)
+    if first is None or again is None:
+        return
+    if _sites(first) == _sites(again) and differ(first.output, again.output):
+        yield Gap("outputs in training", "two runs from one seed differ: some random numbers are not torch's, or a pass "
+                  "changes what the next one computes")
+    objects = closed(first.output)
+    if objects:
+        yield Gap("what the model returns", f"it holds objects that cannot be looked into ({', '.join(objects)})")
+
+
+def _sites(found: Pass) -> list[tuple[str, str, bool]]:
+    return [(site.name, str(site.p), site.active) for site in found.sites]
 
 
 def runs(part: nn.Module) -> bool:

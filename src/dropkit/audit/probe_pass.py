@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -180,6 +181,12 @@ class _Semantic(TorchFunctionMode):
         return result
 
 
+def _moved(state: Any) -> bool:
+    """Whether numpy's global generator has moved from a state: its key and position."""
+    now = np.random.get_state(legacy=False)["state"]
+    return bool(now["pos"] != state["state"]["pos"]) or not np.array_equal(now["key"], state["state"]["key"])
+
+
 @contextmanager
 def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the stack of modules; modules that are sites, recurrent ones too, explain what is drawn in them."""
@@ -220,7 +227,7 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
         model: any module; what its forward changes stays changed.
         inputs: as in `dropkit.surgery.calls.call_model`.
         mode: the pass's name.
-        seed: of torch's and Python's generators.
+        seed: of torch's, Python's and numpy's generators.
         limit: seconds.
     """
     recorder = _Recorder(mode, limit)
@@ -231,7 +238,8 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     random.seed(seed)
-    state, differentiates = random.getstate(), torch.is_grad_enabled()
+    np.random.seed(seed)
+    states, differentiates = (random.getstate(), np.random.get_state(legacy=False)), torch.is_grad_enabled()
     watch = _Sites(model, recorder.notice)
     watch.recorder = recorder
     try:
@@ -242,6 +250,7 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
         recorder.result.error = error
     finally:
         torch.set_grad_enabled(differentiates)  # a pass that is ended leaves the model's own `no_grad` blocks by the same error
-    if random.getstate() != state:
-        recorder.result.opaque.append(Opaque("python random", "", Place("")))
+    for name, moved in (("python random", random.getstate() != states[0]), ("numpy random", _moved(states[1]))):
+        if moved:
+            recorder.result.opaque.append(Opaque(name, "", Place("")))
     return recorder.result

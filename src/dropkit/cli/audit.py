@@ -46,6 +46,8 @@ def add(commands: Any) -> None:
         parser.add_argument(f"--{name}", action="append", metavar="IDS", help=f"{what}: ids or beginnings of ids, with commas")
     parser.add_argument("--baseline", metavar="FILE", help="leave out the findings that this file knows")
     parser.add_argument("--write-baseline", metavar="FILE", help="write the findings to this file and exit with 0")
+    parser.add_argument("--fix", action="store_true", help="print a patch of what is safe to rewrite, for `git apply`, and the "
+                        "result to the standard error; no file is changed")
     parser.add_argument("--fail-level", choices=SEVERITIES, default="warning",
                         help="the lowest severity that makes the exit code 1 (default: warning)")
     parser.set_defaults(run=run)
@@ -108,7 +110,11 @@ def _report(arguments: argparse.Namespace, result: AuditResult) -> int:
     if arguments.out:
         print(f"Wrote {write_atomically(Path(arguments.out), text + chr(10))}", file=sys.stderr)
     else:
-        print(text)
+        print(text, file=sys.stderr if arguments.fix else sys.stdout)
+    if arguments.fix:
+        from dropkit.audit.patch import patch
+
+        sys.stdout.write(patch(result.findings))
     return 0 if arguments.write_baseline or not result.at_least(arguments.fail_level) else 1
 
 
