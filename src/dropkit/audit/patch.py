@@ -15,7 +15,7 @@ _Edit = tuple[int, int, bytes]  # line from 1, column in bytes, what is put in t
 
 
 def patch(findings: Iterable[Finding]) -> str:
-    """A unified diff, for ``git apply`` or ``patch -p1``, that mends what can be mended without a decision; empty if nothing can.
+    """A unified diff, for ``git apply`` or ``patch -p1``, that mends what needs no decision; empty if there is nothing.
 
     A function that drops in evaluation (DK101) gets ``training=self.training`` where it is called in a method, and
     ``model.eval`` (DK401) its brackets. Files are read and not written.
