@@ -736,7 +736,7 @@ def test_a_rule_that_does_not_exist_is_refused(tmp_path):
     "class A(nn.Module):\n    def forward(self, x):\n        return F.scaled_dot_product_attention(x, x, x, dropout_p=f())\n",
     "model.eval()\nmodel(x)\n"])
 def test_a_file_with_nothing_to_find_is_not_read_in_full(source, monkeypatch):
-    monkeypatch.setattr("dropkit.audit.static.source.parse_text", lambda text, shown: pytest.fail("it was read"))
+    monkeypatch.setattr(static_source, "parse_text", lambda text, shown: pytest.fail("it was read"))
     assert audit_text(HEAD + source) == []
 
 
