@@ -9,14 +9,17 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 CORPUS = Path(__file__).resolve().parent / "audit_corpus"
+WRITTEN = ("resnet", "vit", "gpt", "unet", "lstm_language_model", "wavenet", "mlp_mixer", "vae", "gan", "diffusion_block",
+           "recommender")
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 WORDS = {**SMALL, "vocab_size": 100, "max_position_embeddings": 32, "pad_token_id": 0}
 LLAMA = {**SMALL, "vocab_size": 100, "num_key_value_heads": 2, "max_position_embeddings": 32}
@@ -203,31 +206,56 @@ def transformers_models() -> Iterator[tuple[str, Callable[..., Any], tuple[str, 
         yield name, build, tuple(field for field in fields if "drop" in field and is_rate(fields[field])), inputs()
 
 
-def architectures(models: Iterator[tuple[str, Callable[..., Any], tuple[str, ...], Any]]) -> Iterator[str]:
-    """Audit whole models."""
+def written_models() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...] | None, Any]]:
+    """The corpus' good models that are whole architectures, written by hand."""
+    for name in WRITTEN:
+        module = load(CORPUS / "good" / f"{name}.py")
+        yield name, module.build, None, module.inputs()
+
+
+def large_models() -> Iterator[tuple[str, Callable[..., Any], tuple[str, ...], Any]]:
+    """Models at the size at which they are used."""
+    import transformers
+
+    def swin(**rates: float) -> Any:
+        return transformers.SwinModel(transformers.SwinConfig(**rates))
+
+    yield ("swin of 28 million parameters, images of 224", swin,
+           ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), images(224))
+
+
+def architectures(models: Iterable[tuple[str, Callable[..., Any], tuple[str, ...] | None, Any]]) -> Iterator[str]:
+    """Audit whole models: a line of a table each, with its findings under it."""
     from dropkit.audit.audit import audit
     for name, build, rates, inputs in models:
         torch.manual_seed(0)
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             result = audit(build, inputs, rates=rates)
-            shown = [f"{len(result.coverage.gaps)} gaps, {len(result.findings)} findings",
-                     *(f"{found.severity} {found.rule} {found.place.module}: {found.message}" for found in result.findings)]
+            said = [f"{len(result.coverage.gaps):>5}{len(result.findings):>10}",
+                    *(f"    not covered: {gap.what}: {gap.why}" for gap in result.coverage.gaps),
+                    *(f"    {found.severity} {found.rule} {found.place.module}: {found.message}" for found in result.findings)]
         except Exception:
-            shown = ["raised " + traceback.format_exc(limit=1).strip().splitlines()[-1]]
-        yield f"{name}: {time.perf_counter() - start:.1f} s, " + "\n    ".join(shown)
+            said = ["raised " + traceback.format_exc(limit=1).strip().splitlines()[-1]]
+        yield f"{name:<46}{time.process_time() - cpu:>9.1f}{time.perf_counter() - wall:>9.1f}" + "\n".join(said)
+
+
+def table() -> Iterator[str]:
+    """What the audit makes of every architecture, and how long it takes."""
+    yield f"{'architecture':<46}{'CPU s':>9}{'wall s':>9}{'gaps':>5}{'findings':>10}"
+    yield from architectures(chain(written_models(), torch_models(), transformers_models(), large_models()))
 
 
 def main(pattern: str = "*") -> None:
-    """Print all of it, or what becomes of some files of the corpus; nothing is written."""
-    cases = [run(read(file)) for kind in ("bad", "good") for file in sorted((CORPUS / kind).glob(f"{pattern}.py"))]
-    if pattern == "none":
-        print(*architectures(torch_models()), *architectures(transformers_models()), sep="\n", flush=True)
-        return
-    if pattern != "*":
-        print(*summary(cases), sep="\n")
-        return
-    print(*summary(cases), "", *architectures(torch_models()), *architectures(transformers_models()), sep="\n", flush=True)
+    """Print all of it, the architectures alone ("none"), or what becomes of some files of the corpus; nothing is written."""
+    if pattern != "none":
+        cases = [run(read(file)) for kind in ("bad", "good") for file in sorted((CORPUS / kind).glob(f"{pattern}.py"))]
+        print(*summary(cases), "", sep="\n", flush=True)
+    if pattern in ("*", "none"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for line in table():
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dropkit as dk
 from dropkit.audit import probe_pass
 from dropkit.audit.audit import audit
+from dropkit.audit.deadline import Unfinished, ended_after
 from dropkit.audit.probe import observe
+from dropkit.core.errors import InputError
 
 
 def test_dropkit_modules_are_sites_with_their_operation() -> None:
@@ -140,6 +154,138 @@ def test_a_pass_of_too_many_operations_is_not_covered(monkeypatch: pytest.Monkey
     monkeypatch.setattr(probe_pass, "_MOST", 200)
     (gap, *_) = observe(_Endless(), torch.ones(2)).gaps
     assert gap.why == "it has more than 200 operations"
+
+
+class _Spins(nn.Module):
+    """Loops in Python alone, in a mode, and catches what it can."""
+
+    def __init__(self, training: bool) -> None:
+        super().__init__()
+        self.when = training
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while self.training == self.when:
+            with contextlib.suppress(Exception):
+                sum(range(100))
+        return x
+
+
+@pytest.mark.parametrize(("training", "ran"), [(True, []), (False, ["train"])])
+def test_a_loop_without_torch_is_not_covered(training: bool, ran: list[str]) -> None:
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    seen = observe(_Spins(training), torch.ones(2), limit=0.01)
+    mode = "train" if training else "eval"
+    assert (seen.gaps[0].what, seen.gaps[0].why) == (f"pass in {mode} and all after it", "it runs for longer than 0.01 s")
+    assert [mode for mode in seen.passes if seen.ran(mode)] == ran
+    assert torch.overrides._len_torch_function_stack() == 0
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
+    assert torch.is_grad_enabled()
+    for watch in threading.enumerate():
+        if watch.name == "dropkit-deadline":
+            watch.join(30)  # it was told to stop
+            assert not watch.is_alive()
+
+
+def test_a_loop_is_ended_in_any_thread() -> None:
+    gaps: list[str] = []
+
+    def look() -> None:
+        gaps.extend(gap.why for gap in audit(_Spins(True), torch.ones(2), limit=0.01).coverage.gaps)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert gaps[0] == "it runs for longer than 0.01 s"
+
+
+def test_what_ends_in_time_is_not_interrupted_later() -> None:
+    for _ in range(200):  # the time is over about when the block is
+        try:
+            with ended_after(0.001):
+                end = time.monotonic() + 0.001
+                while time.monotonic() < end:
+                    pass
+        except Unfinished:
+            pass
+    time.sleep(0.01)
+
+
+def test_a_limit_is_above_zero() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        audit(nn.Linear(2, 2), torch.ones(1, 2), limit=0)
+
+
+class _Attends(nn.Module):
+    """Passes the rate of a module to attention, and the weights of another to a function."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.drop, self.out, self.idle = nn.Dropout(0.1), _Doubled(4, 4), _Doubled(4, 4)
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.scaled_dot_product_attention(x, x, x, dropout_p=self.p if self.training else 0.0)
+        return F.linear(y, self.out.weight, self.out.bias)
+
+
+class _Doubled(nn.Linear):
+    """A layer that is not torch's own."""
+
+
+@pytest.mark.parametrize(("p", "gaps"), [(0.1, ["idle"]), (0.2, ["drop", "idle"])])
+def test_a_module_whose_parent_does_its_work_is_covered(p: float, gaps: list[str]) -> None:
+    seen = observe(_Attends(p), torch.ones(2, 1, 3, 4))
+    assert [gap.what for gap in seen.gaps] == [f"module {name!r}" for name in gaps]
+
+
+class _Straight(torch.autograd.Function):
+    """Rounds, and passes the gradient on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+
+class _Applies(nn.Linear):
+    def __init__(self, what: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__(4, 4)
+        self.what = what
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = super().forward(x)
+        return self.what(y) if self.training else y
+
+
+class _Slots:
+    __slots__ = ("y",)
+
+    def __init__(self, y: torch.Tensor) -> None:
+        self.y = y
+
+
+@pytest.mark.parametrize(("what", "gaps"), [
+    (_Straight.apply, ["autograd function '_Straight'"]),
+    (lambda y: y * int(os.urandom(8).hex(), 16), ["outputs in training"]),  # as a generator written in C++ would
+    (_Slots, ["what the model returns"]),
+    (lambda y: {"a": [y, (SimpleNamespace(b=y),)]}, []),
+    (lambda y: y * torch.rand(4) * random.random() * float(np.random.rand()), [])],
+    ids=["custom autograd", "a number from elsewhere", "a closed object", "nested", "seeded"])
+def test_what_cannot_be_seen_is_not_covered(what: Callable[[torch.Tensor], Any], gaps: list[str]) -> None:
+    seen = observe(_Applies(what), torch.ones(2, 4))
+    assert [gap.what for gap in seen.gaps] == gaps
+
+
+def test_numpys_random_numbers_are_told() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * float(np.random.rand())
+
+    (found,) = audit(Net(), torch.ones(2, 4), select=["DK103"]).findings
+    assert found.evidence["operator"] == "numpy random"
 
 
 class _Fails(nn.Module):

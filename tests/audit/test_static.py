@@ -8,6 +8,7 @@ from dropkit.audit.rules import rules
 
 pytest.importorskip("libcst")
 from dropkit.audit.static import audit_source, audit_text
+from dropkit.audit.static import source as static_source
 from dropkit.core.errors import InputError
 
 HEAD = """\
@@ -726,3 +727,28 @@ def test_a_rule_that_does_not_exist_is_refused(tmp_path):
     (tmp_path / "fit.py").write_text("x = 1\n")
     with pytest.raises(InputError, match="a rule is named by its id"):
         audit_source(tmp_path, select=["DK9"])
+
+
+@pytest.mark.parametrize("source", [
+    "class A(nn.Module):\n    def forward(self, x):\n        return F.dropout(x, training=self.training)\n",
+    "class A(nn.Module):\n    def __init__(self):\n        self.drop = nn.Dropout(0.1)\n    def forward(self, x):\n"
+    "        return self.drop(x)\n",
+    "class A(nn.Module):\n    def forward(self, x):\n        return F.scaled_dot_product_attention(x, x, x, dropout_p=f())\n",
+    "model.eval()\nmodel(x)\n"])
+def test_a_file_with_nothing_to_find_is_not_read_in_full(source, monkeypatch):
+    monkeypatch.setattr(static_source, "parse_text", lambda text, shown: pytest.fail("it was read"))
+    assert audit_text(HEAD + source) == []
+
+
+def test_a_renamed_function_is_still_seen():
+    source = "from torch.nn.functional import dropout as d\nfrom torch import nn\nclass A(nn.Module):\n" \
+             "    def forward(self, x):\n        return d(x)\n"
+    assert [found.rule for found in audit_text(source)] == ["DK101"]
+
+
+def test_the_tree_is_gone_through_once_however_many_functions_there_are(monkeypatch):
+    seen = []
+    nodes = static_source.nodes
+    monkeypatch.setattr(static_source, "nodes", lambda node: seen.append(type(node).__name__) or nodes(node))
+    audit_text(HEAD + "".join(f"def f{n}(model, x):\n    model.eval()\n    model(x).backward()\n" for n in range(50)))
+    assert seen.count("Module") == 1

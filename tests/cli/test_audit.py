@@ -39,9 +39,9 @@ class Stub:
     def __init__(self):
         self.found, self.gaps, self.passes = [], [], ("train", "eval")
 
-    def __call__(self, model, inputs, *, rates=None, select=None, ignore=None):
+    def __call__(self, model, inputs, *, rates=None, select=None, ignore=None, limit=None):
         _, self.model, self.rates = as_built(model, rates)
-        self.inputs, self.select, self.ignore = inputs, select, ignore
+        self.inputs, self.select, self.ignore, self.limit = inputs, select, ignore, limit
         if isinstance(self.found, Exception):
             raise self.found
         return AuditResult(tuple(self.found), Coverage(self.passes, 4, 4, gaps=tuple(self.gaps)))
@@ -155,6 +155,33 @@ def test_an_audit_that_fails_is_2_without_a_traceback(stub, net, capsys):
     assert "KeyError" in one_line(capsys)
 
 
+def test_a_limit_is_handed_on(stub, net):
+    assert run(net, "--input", "2,4", "--limit", "7.5") == 0
+    assert stub.limit == 7.5
+
+
+def test_a_patch_is_printed_alone_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("libcst")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "fit.py"
+    file.write_text("model.eval\n")
+    assert run("fit.py", "--static", "--fix") == 1
+    printed = capsys.readouterr()
+    assert "-model.eval\n+model.eval()\n" in printed.out
+    assert "DK401" in printed.err
+    assert "DK401" not in printed.out
+    assert file.read_text() == "model.eval\n"
+
+
+def test_a_long_reading_tells_how_far_it_is(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("libcst")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text("x = 1\n")
+    monkeypatch.setattr("dropkit.cli.audit._PAUSE", -1.0)
+    assert run(str(tmp_path), "--static") == 0
+    assert capsys.readouterr().err.splitlines() == ["0 of 2 files read", "1 of 2 files read"]
+
+
 def test_rules_are_handed_on(stub, net):
     stub.found = [finding(rule="DK203"), finding(rule="DK101")]
     assert run(net, "--input", "2,4", "--select", "dk1,DK2", "--ignore", "DK203", "--ignore", "DK101") == 0
@@ -256,6 +283,8 @@ def test_a_model_of_transformers_by_file(tmp_path):
     file.write_text(json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "vocab_size": 99,
                                 "architectures": ["GPT2LMHeadModel"]}))
     assert type(find_target(f"transformers:{file}")()).__name__ == "GPT2LMHeadModel"
+    with pytest.raises(dk.InputError, match="hidden_sise"):
+        find_target("transformers:gpt2,n_layer=1,hidden_sise=16")
     with pytest.raises(dk.InputError, match="transformers knows"):
         find_target("transformers:nonsense")
 

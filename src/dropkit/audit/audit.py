@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,14 @@ from torch import nn
 
 from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
+from dropkit.core.errors import InputError
 
 if TYPE_CHECKING:
     from dropkit.audit.observation import Observation
 
 
 def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: Iterable[str] | None = None,
-          select: Iterable[str] | None = None, ignore: Iterable[str] | None = None) -> AuditResult:
+          select: Iterable[str] | None = None, ignore: Iterable[str] | None = None, limit: float = 300.0) -> AuditResult:
     """Look for dropout mistakes in a model.
 
     Args:
@@ -25,9 +27,11 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
         rates: the builder's arguments that are rates. Default: those whose names contain "drop".
         select: ids of rules, or how they begin, such as ``"DK1"``. Default: all.
         ignore: the same, of those to leave out. Default: none.
+        limit: seconds after which a pass or a rule is ended and counts as not covered, above 0. Default: 300.
 
     Raises:
-        InputError: when ``model`` is no module and builds none, or no rule begins as ``select`` or ``ignore`` say.
+        InputError: when ``model`` is no module and builds none, no rule begins as ``select`` or ``ignore`` say, or ``limit`` is
+            not above 0.
 
     Example:
         >>> from torch.nn import functional as F
@@ -40,13 +44,16 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
     """
     from dropkit.audit.allow import known_ids
     from dropkit.audit.builders import as_built
-    from dropkit.audit.probe import kept_states, observe, runs  # loaded when first used: every program imports this module
+    from dropkit.audit.probe import kept_states, observe  # loaded when first used: every program imports this module
+    from dropkit.audit.probe_gaps import runs
 
+    if not limit > 0:
+        raise InputError("a limit is a number of seconds above 0", got=limit, fix="Leave it out for 300")
     build, built, rates = as_built(model, rates)
     wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
     with kept_states():
-        seen = observe(built, inputs)
-        findings, gaps = _checked(seen, build, rates, wanted, unwanted)
+        seen = observe(built, inputs, limit)
+        findings, gaps = _checked(seen, build, rates, wanted, unwanted, limit)
     ran = tuple(mode for mode in seen.passes if seen.ran(mode))
     entered = {path for found in seen.passes.values() for path in found.entered}
     total = sum(runs(part) for part in seen.modules.values())
@@ -56,21 +63,33 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
 
 
 def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: Any, wanted: Iterable[str] | None,
-             unwanted: Iterable[str]) -> tuple[list[Finding], list[Gap]]:
+             unwanted: Iterable[str], limit: float) -> tuple[list[Finding], list[Gap]]:
     """What the chosen rules find, the most severe first, and the rules that failed."""
     from dropkit.audit.allow import chosen
+    from dropkit.audit.deadline import Unfinished, ended_after
+    from dropkit.audit.observation import TRAIN
     from dropkit.audit.rules import rules
-    from dropkit.audit.rules.dk304 import rates_reach
 
     findings: list[Finding] = []
     gaps: list[Gap] = []
     for rule in rules():
-        check = rule.check if build is None or rule.id != "DK304" else lambda seen: rates_reach(build, seen.inputs, rates)
+        check = rule.check
+        if rule.id == "DK304" and build is not None and seen.ran(TRAIN) is not None:
+            check = functools.partial(_rates_reach, build, rates)
         if check is None or not chosen(rule.id, wanted, unwanted):
             continue
         try:
-            findings += unique(check(seen))
+            with ended_after(limit):
+                findings += unique(check(seen))
+        except Unfinished as error:
+            gaps.append(Gap(f"rule {rule.id}", str(error)))
         except Exception as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
     return findings, gaps
+
+
+def _rates_reach(build: Callable[..., nn.Module], rates: Iterable[str], seen: Observation) -> Iterable[Finding]:
+    from dropkit.audit.rules.dk304 import rates_reach
+
+    return rates_reach(build, seen.inputs, rates)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from dropkit.audit.leaves import closed, leaves
 from dropkit.audit.observation import TRAIN, Observation, Op, Pass, SiteCall
 
 VIEWS = frozenset(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "t",
@@ -107,12 +107,11 @@ class Graph:
 
     def outputs(self) -> set[Op] | None:
         """The operations that made what the model returns, told by shape, the latest first; None where that cannot be told."""
-        leaves = tree_leaves(self.found.output)
-        if not all(leaf is None or isinstance(leaf, Tensor | int | float | str) for leaf in leaves):
+        if closed(self.found.output):
             return None
         open_ends = [op for op in reversed(self.ops) if not op.users and op.name != "input"]
         found: set[Op] = set()
-        for leaf in leaves:
+        for leaf in leaves(self.found.output):
             if isinstance(leaf, Tensor):
                 found.update([op for op in open_ends if op not in found and op.shape == tuple(leaf.shape)][:1])
         return found

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
-from dropkit.audit.finding import alike_path
+from dropkit.audit.deadline import Unfinished, ended_after
+from dropkit.audit.leaves import differ
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
+from dropkit.audit.probe_gaps import not_run, untold
 from dropkit.audit.probe_measure import reached, variances
-from dropkit.audit.probe_pass import LIMIT, Unfinished, run_pass
+from dropkit.audit.probe_pass import LIMIT, run_pass
 from dropkit.audit.result import Gap
-from dropkit.surgery.modules import kind_of, walk
+from dropkit.surgery.modules import walk
 
 
 def observe(model: nn.Module, inputs: Any, limit: float = LIMIT) -> Observation:
@@ -76,64 +77,25 @@ def _observed(model: nn.Module, inputs: Any, limit: float) -> Observation:
             seen.gaps.append(Gap(f"pass in {mode}", f"the model raises {type(found.error).__name__}: {found.error}"))
         elif mode == EVAL:
             other = run_pass(probed, inputs, mode, seed=1, limit=limit)
-            found.varies = None if other.error is not None else _varies(found.output, other.output)
+            found.varies = None if other.error is not None else differ(found.output, other.output)
             if found.varies is None:
                 seen.gaps.append(Gap("outputs in eval", "two runs gave no tensors to be compared"))
-    seen.gaps += _not_run(seen)
+    seen.gaps += [*not_run(seen), *untold(seen)]
     if all(seen.ran(mode) is not None for mode in (TRAIN, EVAL, AGAIN)):
-        _measure(seen)
+        _measure(seen, limit)
     return seen
 
 
-def _not_run(seen: Observation) -> Iterator[Gap]:
-    """The modules that no pass ran, those of one kind in layers of one kind as one."""
-    entered = {path for found in seen.passes.values() for path in found.entered}
-    kinds: dict[tuple[str, str, type], list[str]] = {}
-    for path, part in seen.modules.items():
-        if path not in entered and _tells(part):
-            why = "compiled by torch.jit: only its randomness is seen" if isinstance(part, torch.jit.ScriptModule) else (
-                "it did not run")
-            kinds.setdefault((alike_path(path), why, type(part)), []).append(path)
-    for (alike, why, _), paths in kinds.items():
-        yield Gap(f"module {paths[0]!r}" if len(paths) == 1 else f"{len(paths)} modules {alike!r}", why)
-
-
-def _tells(part: nn.Module) -> bool:
-    """Whether it matters that a module did not run: torch's own layers do what they are known for."""
-    if not runs(part):
-        return False
-    return not type(part).__module__.startswith("torch.nn.modules") or kind_of(part) is not None or bool(list(part.children()))
-
-
-def runs(part: nn.Module) -> bool:
-    """Whether a module has a forward: lists of modules have none.
-
-    Args:
-        part: any module.
-
-    Example:
-        >>> runs(nn.ModuleList()), runs(nn.Sequential())
-        (False, True)
-    """
-    return isinstance(part, torch.jit.ScriptModule) or type(part).forward is not nn.Module.forward
-
-
-def _measure(seen: Observation) -> None:
+def _measure(seen: Observation, limit: float) -> None:
     try:
-        train, quiet = (variances(seen.model, seen.inputs, mode, 16 if mode else 1) for mode in (True, False))
+        with ended_after(limit):
+            train, quiet = (variances(seen.model, seen.inputs, mode, 16 if mode else 1) for mode in (True, False))
         seen.batch_norm_inputs = {path: (train[path], quiet[path]) for path in train if path in quiet}
-    except Exception as error:
+    except (Exception, Unfinished) as error:
         seen.gaps.append(Gap("batch normalisation", f"measuring raises {type(error).__name__}: {error}"))
     try:
-        seen.gradients, seen.redrawn = reached(seen.model, seen.inputs)
-    except Exception as error:
+        with ended_after(limit):
+            seen.gradients, seen.redrawn, functions = reached(seen.model, seen.inputs)
+        seen.gaps += [Gap(f"autograd function {name!r}", "its gradient is computed by code of its own") for name in functions]
+    except (Exception, Unfinished) as error:
         seen.gaps.append(Gap("gradients", f"measuring raises {type(error).__name__}: {error}"))
-
-
-def _varies(first: Any, second: Any) -> bool | None:
-    """Whether two outputs differ; None where they hold no tensors to tell by."""
-    pairs = [[leaf for leaf in tree_leaves(x) if isinstance(leaf, Tensor)] for x in (first, second)]
-    if not pairs[0]:
-        return None
-    return len(pairs[0]) != len(pairs[1]) or any(
-        a.shape != b.shape or not torch.allclose(a, b, equal_nan=True) for a, b in zip(*pairs, strict=True))

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_leaves
 
+from dropkit.audit.deadline import Unfinished, ended_after
 from dropkit.audit.finding import Place
 from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
 from dropkit.surgery.calls import call_model, copy_inputs
@@ -60,10 +62,6 @@ def _forgetful() -> Place | None:
                 return Place(None, name, above.f_lineno, linecache.getline(name, above.f_lineno).strip())
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-class Unfinished(BaseException):
-    """Ends a pass that does not end by itself. Not an `Exception`: models catch those."""
 
 
 class _Recorder:
@@ -183,6 +181,12 @@ class _Semantic(TorchFunctionMode):
         return result
 
 
+def _moved(state: Any) -> bool:
+    """Whether numpy's global generator has moved from a state: its key and position."""
+    now = np.random.get_state(legacy=False)["state"]
+    return bool(now["pos"] != state["state"]["pos"]) or not np.array_equal(now["key"], state["state"]["key"])
+
+
 @contextmanager
 def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Keep the stack of modules; modules that are sites, recurrent ones too, explain what is drawn in them."""
@@ -217,13 +221,13 @@ def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: float = LIMIT) -> Pass:
     """Run a model once, watched, in the mode in which it is. What the model raises, or what ends it, is kept in the result.
 
-    A loop is ended where it calls torch; one that never does is not.
+    A loop is ended where it calls torch, or, if it never does, a second later wherever it is.
 
     Args:
         model: any module; what its forward changes stays changed.
         inputs: as in `dropkit.surgery.calls.call_model`.
         mode: the pass's name.
-        seed: of torch's and Python's generators.
+        seed: of torch's, Python's and numpy's generators.
         limit: seconds.
     """
     recorder = _Recorder(mode, limit)
@@ -234,16 +238,19 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     random.seed(seed)
-    state, differentiates = random.getstate(), torch.is_grad_enabled()
+    np.random.seed(seed)
+    states, differentiates = (random.getstate(), np.random.get_state(legacy=False)), torch.is_grad_enabled()
     watch = _Sites(model, recorder.notice)
     watch.recorder = recorder
     try:
-        with torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn), _Semantic(recorder), watch:
+        with (ended_after(limit, grace=1.0), torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn),
+              _Semantic(recorder), watch):
             recorder.result.output = call_model(model, given)
     except (Exception, Unfinished) as error:
         recorder.result.error = error
     finally:
         torch.set_grad_enabled(differentiates)  # a pass that is ended leaves the model's own `no_grad` blocks by the same error
-    if random.getstate() != state:
-        recorder.result.opaque.append(Opaque("python random", "", Place("")))
+    for name, moved in (("python random", random.getstate() != states[0]), ("numpy random", _moved(states[1]))):
+        if moved:
+            recorder.result.opaque.append(Opaque(name, "", Place("")))
     return recorder.result

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from dropkit.audit.result import AuditResult
 from dropkit.core.errors import DropkitError, InputError, phrase
 from dropkit.core.files import write_atomically
 
+_PAUSE = 10.0  # seconds from one line of progress to the next
 _ID = re.compile(r"D|DK\d{0,3}")
 _ABOUT = """Find dropout mistakes in a model, or in source code with --static. Exit code: 0 if there is no finding at the level
 of --fail-level or above, 1 if there is one, 2 if the audit could not run. What was not covered is listed and is never called
@@ -35,12 +38,16 @@ def add(commands: Any) -> None:
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE", help=_INPUT)
     parser.add_argument("--inputs", metavar="MODULE:FACTORY", help="a function that returns what the model is called with")
     parser.add_argument("--rate-arguments", metavar="NAMES", help=_RATES)
+    parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS",
+                        help="a pass of the model that takes longer is ended and counts as not covered (default: 300)")
     parser.add_argument("--format", choices=("table", "json", "sarif", "github"), default="table", help="(default: table)")
     parser.add_argument("--out", metavar="FILE", help="write there instead of to the terminal")
     for name, what in (("select", "only these rules"), ("ignore", "leave out these rules")):
         parser.add_argument(f"--{name}", action="append", metavar="IDS", help=f"{what}: ids or beginnings of ids, with commas")
     parser.add_argument("--baseline", metavar="FILE", help="leave out the findings that this file knows")
     parser.add_argument("--write-baseline", metavar="FILE", help="write the findings to this file and exit with 0")
+    parser.add_argument("--fix", action="store_true", help="print a patch of what is safe to rewrite, for `git apply`, and the "
+                        "result to the standard error; no file is changed")
     parser.add_argument("--fail-level", choices=SEVERITIES, default="warning",
                         help="the lowest severity that makes the exit code 1 (default: warning)")
     parser.set_defaults(run=run)
@@ -62,7 +69,7 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
     if arguments.static:
         from dropkit.audit.static import audit_source
 
-        return audit_source(arguments.targets, select=select, ignore=ignore)
+        return audit_source(arguments.targets, select=select, ignore=ignore, progress=_progress())
     from dropkit.audit.allow import allow, chosen
     from dropkit.audit.audit import audit
     from dropkit.cli.targets import find_inputs, find_target
@@ -74,7 +81,8 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
     model = find_target(target)
     inputs = find_inputs(model, arguments.input, arguments.inputs)
     try:
-        result = audit(model, inputs, rates=_rates(arguments, model), select=select, ignore=ignore or ())
+        result = audit(model, inputs, rates=_rates(arguments, model), select=select, ignore=ignore or (),
+                       limit=arguments.limit)
     except DropkitError:
         raise
     except Exception as error:  # a user's model may raise anything
@@ -102,8 +110,25 @@ def _report(arguments: argparse.Namespace, result: AuditResult) -> int:
     if arguments.out:
         print(f"Wrote {write_atomically(Path(arguments.out), text + chr(10))}", file=sys.stderr)
     else:
-        print(text)
+        print(text, file=sys.stderr if arguments.fix else sys.stdout)
+    if arguments.fix:
+        from dropkit.audit.patch import patch
+
+        sys.stdout.write(patch(result.findings))
     return 0 if arguments.write_baseline or not result.at_least(arguments.fail_level) else 1
+
+
+def _progress() -> Callable[[int, int], None]:
+    """What tells every ten seconds how many files have been read."""
+    last = time.monotonic()
+
+    def tell(count: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _PAUSE:
+            last = time.monotonic()
+            print(f"{count} of {total} files read", file=sys.stderr)
+
+    return tell
 
 
 def _rates(arguments: argparse.Namespace, model: Any) -> tuple[str, ...] | None:

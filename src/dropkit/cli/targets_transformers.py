@@ -25,7 +25,7 @@ class Configured:
             follow: ``"bert,num_hidden_layers=2"``.
 
     Raises:
-        InputError: there is no such type or file.
+        InputError: there is no such type, file or field.
         MissingExtraError: transformers is not installed.
     """
 
@@ -34,10 +34,14 @@ class Configured:
         self.__name__ = self.name = text.partition(",")[0]
         try:
             self.fields = dict(_field(part) for part in text.split(",")[1:])
-            found = _configuration(self.name, self.fields).to_dict()
+            known, found = _configuration(self.name, {}), _configuration(self.name, self.fields).to_dict()
         except Exception as error:
             raise InputError(f"transformers knows {self.name!r}", got=phrase(f"{type(error).__name__}: {error}"),
                              fix="Name a model type such as bert, or a config.json") from error
+        for field in self.fields:
+            if not hasattr(known, field):  # a configuration takes any name, and does nothing with it
+                raise InputError(f"a field of {self.name}'s configuration is named", got=field,
+                                 fix="Name one of its configuration class's")
         self.rates = tuple(name for name, value in found.items() if "drop" in name and is_rate(value))
 
     def __call__(self, **rates: float) -> nn.Module:

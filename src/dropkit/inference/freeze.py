@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
+from torch import nn
 
-from dropkit.catalog import CATALOG
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer
+from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.sites import sites
-
-_ROUNDING = 1e-5  # of a factor in single precision
-
-
-@dataclass(frozen=True)
-class Factor:
-    """By how much the mean of training's outputs differs from evaluation's output.
-
-    Args:
-        name: the module's path, empty for the model itself.
-        factor: training's mean, projected on evaluation: 1 where they match, q = 1 - p where a scale was forgotten.
-        low: lower end of its confidence interval.
-        high: upper end.
-        judged: whether it is to be 1: not where a variant does not keep the mean by its definition, or inside which values
-            pass through what is not linear.
-    """
-
-    name: str
-    factor: float
-    low: float
-    high: float
-    judged: bool
-
-    @property
-    def matches(self) -> bool:
-        """Whether 1 lies in the interval."""
-        return self.low - _ROUNDING <= 1 <= self.high + _ROUNDING
 
 
 @dataclass(frozen=True)
@@ -120,23 +90,13 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         raise InputError("a level lies in (0, 1)", got=level, fix="Pass 0.999")
     walk(model)
     inner: nn.Module = unwrap(model)
-    z = float(torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)))
     with undisturbed(inner), torch.no_grad():
         torch.manual_seed(seed)
         inner.eval()
-        taken = _taken(inner, inputs)
-        first = _flat(call_model(inner, copy_inputs(inputs)))
-        second = _flat(call_model(inner, copy_inputs(inputs)))
-        varying, factors = [], []
-        for name, module in walk(inner):
-            if module not in taken or list(module.children()):
-                continue
-            if not torch.equal(_called(module, taken[module]), _called(module, taken[module])):
-                varying.append(name)
-            found = _factor(name, module, taken[module], passes, z)
-            if found is not None:
-                factors.append(found)
-        whole = _factor("", inner, _positional(inputs), passes, z, judged=False)
+        first = flat(call_model(inner, copy_inputs(inputs)))
+        second = flat(call_model(inner, copy_inputs(inputs)))
+        varying, factors = module_factors(inner, inputs, passes, level=level)
+        whole = factor_of("", inner, positional(inputs), passes, level=level, judged=False)
     same = torch.equal(first, second)
     return FreezeReport(same and not varying, tuple(varying), tuple(factors),
                         whole or Factor("", 1.0, 1.0, 1.0, False), level)
@@ -177,76 +137,3 @@ def _refuse_active(model: nn.Module, inputs: Any = None) -> None:
         shown = ", ".join(map(repr, active[:5])) + (f" and {len(active) - 5} more" if len(active) > 5 else "")
         raise InputError("a model is calibrated for quantisation while no dropout acts", got=phrase(f"active sites {shown}"),
                          fix="Call model.eval() first; calls that drop in evaluation need training=self.training")
-
-
-_Taken = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def _taken(model: nn.Module, inputs: Any) -> dict[nn.Module, _Taken]:
-    """What each module is called with first."""
-    found: dict[nn.Module, _Taken] = {}
-
-    def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.setdefault(module, copy_inputs((args, kwargs)))
-
-    handles = [module.register_forward_pre_hook(remember, with_kwargs=True) for _, module in walk(model)]
-    try:
-        call_model(model, copy_inputs(inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def _positional(inputs: Any) -> _Taken:
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
-
-
-def _called(module: nn.Module, taken: _Taken) -> Tensor:
-    args, kwargs = copy_inputs(taken)
-    return _flat(module(*args, **kwargs))
-
-
-def _flat(output: Any) -> Tensor:
-    """All floating-point numbers of an output, in double precision."""
-    found = [leaf.detach().double().flatten() for leaf in pytree.tree_leaves(output)
-             if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
-
-
-def _factor(name: str, module: nn.Module, taken: _Taken, passes: int, z: float, judged: bool | None = None) -> Factor | None:
-    """The factor of a module; None where training does nothing to it, or there is nothing to compare with."""
-    module.eval()
-    expected = _called(module, taken)
-    norm = float(expected.square().sum())
-    if isinstance(module, _BatchNorm) or not 0 < norm < math.inf:
-        return None
-    for inner in module.modules():
-        inner.train(not isinstance(inner, _BatchNorm))
-    if not _may_drop(module) and all(torch.equal(_called(module, taken), expected) for _ in range(8)):
-        return None  # it knows no mode
-    outputs = (_called(module, taken) for _ in range(passes))
-    # Where the number of tokens or edges depends on chance there is nothing to compare element by element.
-    each = [float((found * expected).sum()) / norm if found.shape == expected.shape else math.nan for found in outputs]
-    module.eval()
-    values = torch.tensor(each, dtype=torch.float64)
-    if not bool(torch.isfinite(values).all()):
-        return None
-    center, width = float(values.mean()), z * float(values.std()) / math.sqrt(passes)
-    return Factor(name, center, center - width, center + width, _is_judged(module) if judged is None else judged)
-
-
-def _may_drop(module: nn.Module) -> bool:
-    return any(site.p != 0 for site in sites(module))
-
-
-def _is_judged(module: nn.Module) -> bool:
-    if isinstance(module, nn.RNNBase):
-        return False
-    return _KEEPS_MEAN.get(type(module), True)
-
-
-_KEEPS_MEAN: dict[type[nn.Module], bool] = {
-    kind: row.claims.mean_preserving for row in CATALOG for kind in (row.module, row.torch_twin) if kind is not None}

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+from torch import nn
+
 from dropkit.audit.finding import Finding, Place
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.rule import Rule
-from dropkit.inference.freeze import freeze_check
+from dropkit.inference.factors import Factor, module_factors
+from dropkit.surgery.calls import undisturbed
+from dropkit.surgery.modules import unwrap
 
 _APART = 0.03  # smaller differences may be meant
 _DRAWS = 1e-9  # of the interval: above the rounding of equal outputs
@@ -18,10 +23,10 @@ def check(seen: Observation) -> Iterator[Finding]:
     if any(seen.ran(mode) is None for mode in (TRAIN, EVAL, AGAIN)):
         return
     called = {op.module: op.place for op in seen.passes[TRAIN].ops}
-    report = freeze_check(seen.model, seen.inputs, passes=100)
-    varying = {*report.varying, *(drawn.module for drawn in seen.passes[EVAL].opaque),
+    changing, factors = _measured(seen)
+    varying = {*changing, *(drawn.module for drawn in seen.passes[EVAL].opaque),
                *(site.op.module for site in seen.passes[EVAL].sites if site.active)}
-    for found in report.factors:
+    for found in factors:
         if found.name in varying:
             continue  # DK101 or DK103: there is no evaluation to compare with
         if found.high - found.low < _DRAWS:
@@ -32,6 +37,14 @@ def check(seen: Observation) -> Iterator[Finding]:
                 f"the mean of {found.name!r} in training is {found.factor:.3g} times its output in evaluation "
                 f"[{found.low:.3g}, {found.high:.3g}]", Place(found.name, place.file, place.line, place.code),
                 evidence={"factor": found.factor, "low": found.low, "high": found.high})
+
+
+def _measured(seen: Observation) -> tuple[list[str], list[Factor]]:
+    """The modules that change in evaluation, and the factors; passes end where a factor is surely too near to 1 to be told."""
+    model: nn.Module = unwrap(seen.model)
+    with undisturbed(model), torch.no_grad():
+        torch.manual_seed(0)
+        return module_factors(model.eval(), seen.inputs, 100, level=0.999, near=_APART)
 
 
 RULE = Rule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import libcst as cst
@@ -13,7 +13,10 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from dropkit.audit.finding import Place
 
+_TYPOGRAPHY = re.compile(r"whitespace|lines|header|footer|[lr]par|[lr]brace|[lr]bracket|comma|semicolon|colon|dot|equal")
 _LIGHTNING = re.compile(r"Lightning|(^|\.)(pl|lightning|L)\.")
+_SWITCHES = ("train", "eval")
+_MODELS = {"model", "net", "network", "classifier"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,21 @@ class Source:
     def every(self) -> list[cst.CSTNode]:
         """Every node, in the order of the text."""
         return list(nodes(self.tree))
+
+    @cached_property
+    def moded(self) -> set[str]:
+        """The names whose mode is set somewhere; modules that are imported are none."""
+        found = {dotted(node.value) for node in self.every if isinstance(node, cst.Attribute) and node.attr.value in _SWITCHES}
+        return {name for name in found - {""} if "." not in name or name.partition(".")[0] not in self.imports}
+
+    @cached_property
+    def unmoded(self) -> set[str]:
+        """Names of models, by their words, that are called, and that the file neither imports, defines nor puts into a mode."""
+        called = {dotted(node.func) for node in self.every if isinstance(node, cst.Call)}
+        defined = {node.name.value for node in self.every if isinstance(node, cst.FunctionDef | cst.ClassDef)}
+        plain = {name for name in called if name.removeprefix("self.").isidentifier()}
+        return {name for name in plain - self.moded if words(name) & _MODELS and name not in self.imports
+                and name.removeprefix("self.") not in defined}
 
     @cached_property
     def positions(self) -> Mapping[cst.CSTNode, CodeRange]:
@@ -112,12 +130,27 @@ def parse_text(text: str, shown: str) -> Source:
 
 @functools.lru_cache(maxsize=2**16)
 def parts(node: cst.CSTNode) -> tuple[cst.CSTNode, ...]:
-    """The children of a node; the library makes a list of them by copying the node, and the same lines are read many times."""
-    return tuple(node.children)
+    """The children of a node that say something: no white space, brackets or commas.
+
+    The library's own list is made by copying the node, and the same lines are read many times.
+    """
+    found: list[cst.CSTNode] = []
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += [one for one in value if isinstance(one, cst.CSTNode)]
+    return tuple(found)
+
+
+@functools.cache
+def _fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind) if not _TYPOGRAPHY.search(one.name))
 
 
 def nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """A node and everything in it, in the order of the text."""
+    """A node and everything in it, what is nested after what it is nested in."""
     stack = [node]
     while stack:
         found = stack.pop()

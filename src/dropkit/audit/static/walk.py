@@ -17,7 +17,6 @@ HELD = {"val", "valid", "validation", "test", "held", "heldout", "holdout"}  # d
 EVALUATION = HELD | {"validate", "dev", "eval", "evaluate", "evaluation"}
 # Sampling with dropout on is meant in these, and so is a generator's noise.
 PREDICTION = {"predict", "prediction", "predictions", "infer", "inference"}
-_MODELS = {"model", "net", "network", "classifier"}
 MEANT = {"mc", "monte", "carlo", "bayes", "bayesian", "uncertainty", "epistemic", "bald", "stochastic"}
 _STATEMENTS = 50_000  # loops are read twice and functions where they are called: a file that is deeper than this is left
 _SWITCHES = {"eval", "evaluation", "evaluating", "mode", "training"}
@@ -36,10 +35,7 @@ class StatementWalker(ABC):
         self.result: Cell | None = None
         self.left = _STATEMENTS
         self.found: dict[tuple[str, int], Finding] = {}
-        self.moded = {dotted(node.value) for node in source.every
-                      if isinstance(node, cst.Attribute) and node.attr.value in ("train", "eval")} - {""}
-        self.moded = {name for name in self.moded if "." not in name or name.partition(".")[0] not in source.imports}
-        self.unmoded = _unmoded(source) - self.moded
+        self.moded, self.unmoded = source.moded, source.unmoded
 
     @abstractmethod
     def evaluate(self, node: cst.CSTNode) -> Cell | None:
@@ -199,15 +195,6 @@ def measures(node: cst.FunctionDef) -> bool:
                 isinstance(found, cst.WithItem) and _is_no_grad(found.item)):
             return True
     return False
-
-
-def _unmoded(source: Source) -> set[str]:
-    """Names of models, by their words, that are called and that the file neither imports nor defines."""
-    called = {dotted(node.func) for node in source.every if isinstance(node, cst.Call)}
-    defined = {node.name.value for node in source.every if isinstance(node, cst.FunctionDef | cst.ClassDef)}
-    plain = {name for name in called if name.removeprefix("self.").isidentifier()}
-    return {name for name in plain if words(name) & _MODELS and name not in source.imports
-            and name.removeprefix("self.") not in defined}
 
 
 def _are_phases(node: cst.BaseExpression) -> bool:
