@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -100,6 +101,11 @@ def test_json_holds_everything():
     assert first["fingerprint"] == FOUND.fingerprint
     assert content["allowed"][0]["reason"] == "it is meant"
     assert content["coverage"]["gaps"] == [{"what": "module 'decoder'", "why": "it did not run"}]
+
+
+def test_modules_whose_work_others_do_are_told():
+    covered = replace(RESULT.coverage, gaps=())
+    assert "; 3 of 4 modules ran, and do the work of the others; " in replace(RESULT, coverage=covered).to_text()
 
 
 def test_the_table_shows_lines_evidence_and_what_was_not_covered():

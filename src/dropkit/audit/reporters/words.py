@@ -34,7 +34,8 @@ def covered(result: AuditResult) -> str:
     found = result.coverage
     parts = [f"passes {', '.join(found.passes)}"] if found.passes else []
     if found.total:
-        parts.append(f"{found.modules} of {counted(found.total, 'module')}")
+        rest = " ran, and do the work of the others" if found.complete and found.modules < found.total else ""
+        parts.append(f"{found.modules} of {counted(found.total, 'module')}{rest}")
     if found.passes:
         parts.append(counted(len(found.sites), "dropout site"))
     if found.files:
