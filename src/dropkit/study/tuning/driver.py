@@ -81,7 +81,8 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
         # Split by each run's seed, what is test data to one seed would be what another was tuned on.
         experiment = replace(experiment, test_seed=TEST_SEED)
         source = (source[0], {**source[1], "test_seed": TEST_SEED}) if isinstance(source, tuple) else experiment
-    running, ready = Running(jobs=jobs), prepare(experiment, _ARMS)
+    running = Running(jobs=jobs, fused=False)  # the choice of the way asks a clock, and a tuning repeats to the bit
+    ready = prepare(experiment, _ARMS)
     space = _space(ready, options, seeds)
     folder = _folder(out, f"{_name(experiment)}-tune")
     with _held(folder), _silence():
