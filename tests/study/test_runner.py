@@ -1,7 +1,10 @@
 """What the runner does with runs that finish, fail, or are lost, on an engine that does as it is told."""
 
+import signal
 from concurrent.futures import Future
 from dataclasses import replace
+
+import pytest
 
 from dropkit.core.errors import DropkitError
 from dropkit.study import runner
@@ -59,6 +62,29 @@ class Book:
 class Silent:
     def update(self, progress):
         pass
+
+
+class Pressed(Book):
+    """Somebody presses Ctrl-C while the first run is being written down."""
+
+    def keep(self, run, seconds):
+        signal.raise_signal(signal.SIGINT)
+        super().keep(run, seconds)
+
+
+class Last:
+    def update(self, progress):
+        self.finished = set(progress.finished)
+
+
+def test_what_is_shown_after_ctrl_c_is_what_is_kept(tmp_path):
+    book, observer, progress = Pressed(), Last(), Progress(ARMS, [0, 1], 4, 2)
+    before = signal.getsignal(signal.SIGINT)
+    clear(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks([((0, 0),), ((1, 0),), ((0, 1),)], Script({(1, 0): ["never"]}), tmp_path, progress, observer, book)
+    assert observer.finished == set(book.kept) == {("none", 0)}
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def run(folder, engine, seeds=3, observer=None, book=None, tasks=None):

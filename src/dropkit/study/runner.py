@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +95,7 @@ def run_tasks(tasks: Sequence[Unit], engine: Engine, folder: Path, progress: Pro
     except BaseException:  # a study that cannot go on, as one that must not, lets its runs write a checkpoint
         with contextlib.suppress(DropkitError):
             shift.wind_down()
+        observer.update(progress)  # what has been kept meanwhile counts, too
         raise
     finally:
         engine.close()
@@ -152,8 +155,9 @@ class _Shift:
             return
         for run in outcome.found or ():
             if (run.arm, run.seed) not in self.progress.finished:  # a batch that was broken off is trained whole again
-                self.book.keep(run, outcome.seconds / len(unit))
-                self.progress.finished[run.arm, run.seed] = run
+                with _whole():
+                    self.book.keep(run, outcome.seconds / len(unit))
+                    self.progress.finished[run.arm, run.seed] = run
 
     def _lost(self, unit: Unit, error: BaseException) -> None:
         self.losses[unit] += 1
@@ -196,6 +200,24 @@ class _Shift:
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.folder / "worker.log").open("a", encoding="utf-8") as log:
             log.write(text)
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off to the end of the ``with``, so that what is counted is what is kept."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    put_off: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda got, _: put_off.append(got)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if put_off:
+            signal.raise_signal(put_off[0])
 
 
 def _complaint(progress: Progress, folder: Path) -> str:
