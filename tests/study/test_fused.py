@@ -157,40 +157,80 @@ def test_the_same_group_repeats_to_the_bit():
     assert train_fused(ready, runs) == first
 
 
-@pytest.mark.parametrize("net", [
+def frozen(net):
+    """The same network with its first layer as it is."""
+    return net.requires_grad_(False).append(nn.Linear(2, 2))
+
+
+rectifier = nn.ReLU()
+PERCEPTRONS = [
     nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 5, bias=False), nn.GELU()), dk.nn.Dropout(0.5), nn.Linear(5, 2)),
-    nn.Sequential(nn.Linear(4, 5), dk.nn.Dropout(0.3), nn.Identity(), dk.nn.Dropout(0.0), nn.Linear(5, 2))])
+    nn.Sequential(nn.Linear(4, 5), dk.nn.Dropout(0.3), nn.Identity(), dk.nn.Dropout(0.0), nn.Linear(5, 2)),
+    nn.Sequential(nn.Linear(4, 5), rectifier, nn.Linear(5, 6), rectifier, dk.nn.Dropout(0.4), rectifier, nn.Linear(6, 2)),
+    nn.Sequential(dk.nn.Dropout(0.2), nn.ReLU(), dk.nn.Dropout(0.5), dk.nn.Dropout(0.5), nn.Linear(4, 2)),
+    nn.Sequential(nn.Linear(4, 5), nn.Tanh(), dk.nn.Dropout(0.3), nn.ELU(inplace=True), nn.Linear(5, 2)),
+    frozen(nn.Sequential(nn.Linear(4, 2), nn.ReLU(), dk.nn.Dropout(0.3))),
+    nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), dk.nn.Dropout(0.3), nn.Linear(5, 2), nn.Identity(), nn.Hardtanh()),
+]
+
+
+@pytest.mark.parametrize("net", PERCEPTRONS, ids=range(len(PERCEPTRONS)))
 @pytest.mark.parametrize("name", ["cross_entropy", "mse"])
 def test_the_short_way_of_perceptrons_is_that_of_vmap(net, name):
-    """The chain without vmap, and vmap over the same networks: same masks, outputs, losses and gradients."""
-    models = [nn.Sequential(*[copy.deepcopy(layer) for layer in net]) for _ in range(3)]
+    """The chain without vmap and autograd, and vmap over the same networks: same masks, outputs, losses and gradients.
+
+    In three steps, the second of a smaller batch, with what the layers keep from step to step.
+    """
+    models = [copy.deepcopy(net) for _ in range(3)]
     for model in models:
-        torch.nn.init.normal_(model[-1].weight)
-    site = next(at for at, layer in enumerate(net) if isinstance(layer, dk.nn.Dropout))
-    models[0][site].p = 0.0
-    lanes, seeds, x = Lanes(models), torch.tensor([5, 6, 7]), torch.randn(3, 6, 4)
-    y = torch.arange(18).reshape(3, 6) % 2 if name == "cross_entropy" else torch.randn(3, 6, 2)
-    found = []
-    for short in (name, ""):
-        loss, out = lanes.step(seeds, x, y, F.cross_entropy if name == "cross_entropy" else F.mse_loss, short)
-        found.append([loss, out, *torch.autograd.grad(loss.sum(), list(lanes.parameters.values()))])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight)
+    next(layer for layer in models[0] if isinstance(layer, dk.nn.Dropout)).p = 0.0
+    lanes, trained = Lanes(models), [weight.requires_grad for weight in models[0].parameters()]
+    assert lanes._stack is not None
+    for seed, count in ((5, 6), (6, 4), (7, 6)):
+        seeds, x = torch.tensor([seed, seed + 1, seed + 2]), torch.randn(3, count, 4)
+        y = torch.arange(3 * count).reshape(3, count) % 2 if name == "cross_entropy" else torch.randn(3, count, 2)
+        before, found = x.clone(), []
+        for short in (name, ""):
+            loss, out = lanes.step(seeds, x, y, F.cross_entropy if name == "cross_entropy" else F.mse_loss, short)
+            gradients = [weight.grad for weight in lanes.parameters.values()]
+            assert [gradient is not None for gradient in gradients] == trained
+            found.append([loss, out, *(gradient.clone() for gradient in gradients if gradient is not None)])
+        assert torch.equal(x, before)
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_what_a_step_returned_stays_as_it_is():
+    lanes, x, y = Lanes([nn.Sequential(nn.Linear(4, 2)) for _ in range(2)]), torch.randn(2, 3, 4), torch.zeros(2, 3).long()
+    first = lanes.step(torch.tensor([1, 2]), x, y, F.cross_entropy, "cross_entropy")
+    kept = [values.clone() for values in first]
+    lanes.step(torch.tensor([1, 2]), x + 1, y, F.cross_entropy, "cross_entropy")
+    assert all(map(torch.equal, first, kept))
+
+
+def test_layers_that_share_weights_take_the_long_way():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    assert Lanes([net, copy.deepcopy(net)])._stack is None
+    twice = nn.Linear(4, 4)
+    assert Lanes([nn.Sequential(twice, nn.ReLU(), twice), nn.Sequential(twice, nn.ReLU(), twice)])._stack is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("rates", [None, [0.0, 0.25, 1.0]], ids=["alike", "of their own"])
+@pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.0, 0.25, 1.0)], ids=["alike", "of their own"])
 def test_dropout_behind_a_rectifier_is_both_in_turn_to_the_bit(dtype, rates):
-    """One function for both draws the mask once; an identity between them keeps the chain from taking it."""
-    site, x = dk.nn.Dropout(0.3), torch.randn(3, 16, 33, dtype=dtype)
-    of_lanes = {} if rates is None else {site: torch.tensor(rates, dtype=torch.float64)}
+    """One layer for both draws the mask once; an identity between them keeps the chain from taking it."""
+    x, y = torch.randn(3, 16, 33, dtype=dtype), torch.randn(3, 16, 33, dtype=dtype)
     found = []
     for between in ([], [nn.Identity()]):
-        inputs = x.clone().requires_grad_()
+        site, first = dk.nn.Dropout(0.3), nn.Linear(33, 33, bias=False, dtype=dtype)
+        weight = nn.Parameter(torch.eye(33, dtype=dtype).repeat(3, 1, 1))
         with keyed_pass(torch.arange(3)):
-            out = stack_of(nn.Sequential(nn.ReLU(), *between, site))({}, of_lanes, inputs)
-        out.backward(x.flip(0))
-        found.append([out.detach(), inputs.grad])
+            chain = stack_of(nn.Sequential(first, nn.ReLU(), *between, site), {"0.weight": weight}, {site: rates})
+            losses, out = chain.step(x, y, lambda out, y: (out * y).flatten(1).sum(1))
+        found.append([losses, out, weight.grad])
     assert all(map(torch.equal, *found))
 
 

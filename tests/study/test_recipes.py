@@ -58,7 +58,7 @@ def test_fields_that_change_nothing_leave_the_run_as_it_is_to_the_bit():
 
 
 def test_weight_decay_replaces_the_experiments():
-    decays = [begin(found, arm, 0).optimizer.param_groups[0]["weight_decay"]
+    decays = [begin(found, arm, 0).optimizer.weight_decay
               for found in [ready("none,weight_decay=0.003", weight_decay=0.1)] for arm in found.arms]
     assert decays == [0.1, 0.003]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dropkit.core.philox import derive_seed
 from dropkit.core.seeds import seed_tensor
-from dropkit.study.fused_adam import stacked_optimizer
 from dropkit.study.fused_lanes import Lanes
+from dropkit.study.objectives import optimizer_of
 from dropkit.study.prepare import Prepared
 from dropkit.study.result import Arm, Run
 from dropkit.study.session import Session, batches
@@ -68,7 +68,7 @@ class FusedSession:
         self._size = len(self.sessions[0].part.x_train)
         self._data = self._share_data()
         self.lanes = Lanes([session.model for session in self.sessions])
-        self.optimizer = stacked_optimizer(ready.experiment, self.lanes.parameters.values())
+        self.optimizer = optimizer_of(ready.experiment, nn.ParameterList(self.lanes.parameters.values()))
         self.running = set(range(len(self.sessions)))
 
     def _share_data(self) -> list[Tensor]:
@@ -99,12 +99,10 @@ class FusedSession:
         rows = torch.stack([number * self._size + of_seed for number, of_seed in enumerate(batch)])[self._place]
         x, y = (values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:]) for values in self._data)
         loss, out = self.lanes.step(self._mask_seeds(), x, y, self.ready.loss, self.ready.loss_name)
-        self.optimizer.zero_grad()
-        loss.sum().backward()  # type: ignore[no-untyped-call]  # runs share nothing: each gets the gradient of its own loss
         self.optimizer.step()
         for session in self.sessions:
             session.step += 1
-        return loss.detach(), out.detach(), y
+        return loss, out, y
 
     def end(self, lane: int) -> None:
         """Take no more notice of a run; its network keeps its weights."""

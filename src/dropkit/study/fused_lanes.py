@@ -55,17 +55,17 @@ class Lanes:
         self.models = list(models)
         self._net = copy.deepcopy(models[0])
         self._rates = _LaneRates(self._net, models)
-        self._stack = stack_of(self._net)
         speed_linear(self._net)
         named = [dict(model.named_parameters()) for model in models]
         self.parameters = {name: _joined([parameters[name] for parameters in named]) for name in named[0]}
+        self._stack = stack_of(self._net, self.parameters, self._rates.by_module)
         held = [dict(model.named_buffers()) for model in models]
         self._buffers = {name: torch.stack([buffers[name] for buffers in held]) for name, buffer in held[0].items()
                          if not all(torch.equal(buffer, buffers[name]) for buffers in held[1:])}
         self._call: Any = torch.vmap(self._one, in_dims=(0, 0, 0, 0, 0, 0, None), randomness="error")
 
     def step(self, seeds: Tensor, x: Tensor, y: Tensor, loss: Loss, name: str = "") -> tuple[Tensor, Tensor]:
-        """Run all networks in training mode, each on its batch with the masks of its seed.
+        """Run all networks in training mode, each on its batch with the masks of its seed, and leave their gradients behind.
 
         Args:
             seeds: (R,) int64, as `dropkit.core.streams.keyed_pass` takes them.
@@ -75,20 +75,21 @@ class Lanes:
             name: the loss's, by which some have a shorter way.
 
         Returns:
-            Losses, (R,), and outputs, (R, B, ...), with their graph.
+            Losses, (R,), and outputs, (R, B, ...). ``parameters`` have the gradients as ``grad``, each lane of its own loss.
         """
         self._net.train()
         together = stacked_loss(name)
         if self._stack is not None and together is not None:
             with keyed_pass(seeds):
-                out = self._stack(self.parameters, self._rates.by_module, x)
-            out = out.unsqueeze(2) if out.dim() == 2 and y.dim() == 3 else out
-            return together(out, y), out
+                return self._stack.step(x, y, together)
         with warnings.catch_warnings():
             # Operations that vmap has no rule for run lane by lane; whether that is too slow is measured, not guessed.
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            found: tuple[Tensor, Tensor] = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
-        return found
+            losses, out = self._call(self.parameters, self._buffers, self._rates.table, seeds, x, y, loss)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        losses.sum().backward()  # lanes share nothing: each gets the gradient of its own loss
+        return losses.detach(), out.detach()
 
     def release(self, lane: int) -> None:
         """Let a network keep the weights that it has now, whatever becomes of its lane."""
@@ -114,10 +115,11 @@ class _LaneRates:
         if len({len(rates) for rates in by_lane}) > 1:
             raise Unlike("the arms' networks differ in where they drop")
         columns = list(zip(*by_lane, strict=True))
-        self._sites = [(site, column) for site, column in zip(sites(net), columns, strict=True) if len(set(column)) > 1]
-        self.table = [torch.tensor(column, dtype=torch.float64) for _, column in self._sites]
-        self.by_module = {site.module: rates for (site, _), rates in zip(self._sites, self.table, strict=True)}
-        self._setters = [_setter(site) for site, _ in self._sites]
+        found = list(zip(sites(net), columns, strict=True))
+        self.by_module = {site.module: column for site, column in found}
+        unlike = [(site, column) for site, column in found if len(set(column)) > 1]
+        self.table = [torch.tensor(column, dtype=torch.float64) for _, column in unlike]
+        self._setters = [_setter(site) for site, _ in unlike]
 
     def set(self, rates: list[Tensor]) -> None:
         """Let the sites have these rates from now on; under ``torch.vmap`` those of all lanes."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from dropkit.study.adam import Adam
 from dropkit.study.experiment import METRICS, Experiment
 from dropkit.study.recipe import Recipe
 from dropkit.study.scores import accuracy, nll, rmse
@@ -46,7 +47,7 @@ def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor,
     return _name(chosen), lambda outputs, targets: float(chosen(outputs, targets)), bool(experiment.higher_is_better)
 
 
-def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None = None) -> Optimizer:
+def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None = None) -> Adam | Optimizer:
     """Return a fresh optimiser over the model's parameters.
 
     Args:
@@ -55,13 +56,17 @@ def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None
         recipe: an arm's changes: a weight decay takes the place of the experiment's, a max-norm acts after every step.
     """
     changed = recipe or Recipe()
-    optimizer = _optimizer(experiment, model, experiment.weight_decay if changed.weight_decay is None else changed.weight_decay)
+    decay = experiment.weight_decay if changed.weight_decay is None else changed.weight_decay
+    adams = experiment.optimizer in ("adam", "adamw") and all(x.is_floating_point() for x in model.parameters())
+    if adams and changed.max_norm is None:
+        return Adam(model.parameters(), lr=experiment.lr, weight_decay=decay, decoupled=experiment.optimizer == "adamw")
+    optimizer = _of_torch(experiment, model, decay)
     if changed.max_norm is not None:
         MaxNorm(model, changed.max_norm).attach(optimizer)
     return optimizer
 
 
-def _optimizer(experiment: Experiment, model: nn.Module, weight_decay: float) -> Optimizer:
+def _of_torch(experiment: Experiment, model: nn.Module, weight_decay: float) -> Optimizer:
     chosen, parameters = experiment.optimizer, model.parameters()
     if callable(chosen):
         return chosen(parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -28,7 +29,7 @@ from dropkit.study.training import train
 
 Unit = tuple[tuple[int, int], ...]  # what a worker is handed at once: the index of the arm and the seed of each run
 _SMALL = 1 << 24  # bytes of data that are sent to every worker; more would be in memory once more, packed
-_payload: list[bytes] = []  # of this worker process, filled by `take`
+_payload: list[bytes] = []  # of this worker process, filled by `begin`
 _ready: dict[bytes, Prepared] = {}  # the one experiment of this process, by its payload
 
 
@@ -67,27 +68,39 @@ def initialise(log: str) -> None:
     """Make a worker process ready: one thread, deaf to signals to its group (the driver decides), gone with the driver.
 
     Args:
-        log: the file that takes what the user's code prints, which would otherwise break the driver's display.
+        log: the file that takes what the user's code prints, which would otherwise break the driver's display; where it cannot
+            be written, as on a full disk, what is printed is lost.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        out = os.open(os.devnull, os.O_WRONLY)
     os.dup2(out, 1)
     os.dup2(out, 2)
     torch.set_num_threads(1)
 
 
-def take(payload: bytes) -> None:
-    """Keep what `dump` returned for the runs to come."""
+def begin(log: str, payload: bytes) -> None:
+    """Make a worker process ready and keep what `dump` returned for the runs to come.
+
+    Args:
+        log: as for `initialise`.
+        payload: for `execute`.
+    """
+    initialise(log)
     _payload[:] = [payload]
+    gc.freeze()  # what was imported stays: no use in looking through it again and again
+    gc.enable()  # which was off for the imports, as they are a tenth faster without
 
 
 def execute(payload: bytes | None, place: Place, unit: Unit) -> Outcome:
     """Train one run, from its last checkpoint on if there is one, or several as one batch, which has no checkpoints.
 
     Args:
-        payload: what `dump` returned, or None for the one that `take` was given; the process loads it once.
+        payload: what `dump` returned, or None for the one that `begin` was given; the process loads it once.
         place: where progress and checkpoints go; where there is no such folder, as on a machine that does not share the
             driver's disk, the run trains without.
         unit: index of the arm and seed of each run.

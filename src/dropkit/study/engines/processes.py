@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
 from loky.process_executor import ProcessPoolExecutor
 
 from dropkit.study.checkpoint import Place
-from dropkit.study.worker import Outcome, Unit, execute, initialise, take
+from dropkit.study.worker import Outcome, Unit, begin, execute
 
 
 class Processes:
@@ -55,8 +56,8 @@ class Processes:
         pool = self._pools[slot]
         if pool is None:
             log = str(self._place.folder / "worker.log")
-            pool = self._pools[slot] = ProcessPoolExecutor(max_workers=1, initializer=initialise, initargs=(log,))
-            pool.submit(take, self._payload)  # as an initial argument it would be waited for until the process has its imports
+            pool = self._pools[slot] = ProcessPoolExecutor(max_workers=1, initializer=gc.disable)
+            pool.submit(begin, log, self._payload)  # as initial arguments they would be waited for until all is imported
         return pool
 
     def _end(self, slot: int) -> None:
