@@ -38,7 +38,7 @@ def main(rounds: int = 3) -> None:
             training = time.process_time() - begin - reading
             shares.append((reading / training, training, reading))
         share, training, reading = sorted(shares)[rounds // 2]
-        print(f"{arm.name}: training {training:.2f} s, instruments {1000 * reading:.0f} ms, {100 * share:.1f} % (the bar: 5 %)")
+        print(f"{arm.name}: training {training:.2f} s, instruments {1000 * reading:.0f} ms, {100 * share:.1f} %")
 
 
 if __name__ == "__main__":
