@@ -55,6 +55,33 @@ def test_a_healthy_study_has_no_findings():
     assert kinds(study({**HEALTHY, "reduced": {}}, rates={"reduced": 0.25})) == []
 
 
+def ending(fall, epochs=40):
+    """A validation loss that lies lower by a share in the last tenth of the epochs, and is level otherwise."""
+    tenth = max(1, round(epochs / 10))
+    return (1.0,) * (epochs - tenth) + (1.0 - fall,) * tenth
+
+
+@pytest.mark.parametrize("epochs", [2, 9, 40])
+def test_an_arm_has_not_converged_where_most_runs_still_improve(epochs):
+    def of(falling, fall):
+        runs = [run("intended", seed, val=ending(fall if seed < falling else 0.0, epochs)) for seed in range(8)]
+        return kinds(result_of(studied.Summary(**{**ABOUT, "epochs": epochs}),
+                               [Arm("intended", "", [SiteRate("2", "dropout", 0.5)], Recipe())], runs))
+
+    assert of(5, 0.03) == [("not converged", "intended")]
+    assert of(4, 0.03) == of(8, 0.019) == of(8, -0.5) == []
+
+
+def test_diverged_runs_and_gaps_say_nothing_of_convergence():
+    def of(*runs):
+        return diagnose(result_of(studied.Summary(**ABOUT), [Arm("none", "", [SiteRate("2", "dropout", 0.0)], Recipe())], runs))
+
+    assert of(*(run("none", seed, val=(1.0, None)) for seed in range(3))) == []
+    told = of(run("none", 0, val=(1.0, None), status="diverged"), run("none", 1, val=ending(0.5)))
+    assert [each.evidence for each in told if each.kind == "not converged"] == [
+        "validation loss fell by 50 % over the last tenth of 20 epochs, in 1 of 1 run"]
+
+
 @pytest.mark.parametrize(("figures", "kind"), [
     ({"train_eval": 0.5, "val": (0.52,) * 20, "test": 0.9, "known": 0.9}, "underfitting"),
     ({"mask_noise": [0.0, 0.0]}, "mode bug"),

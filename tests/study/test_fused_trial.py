@@ -120,3 +120,32 @@ def test_asking_for_what_cannot_be_fused_is_refused_with_the_reason(tmp_path):
         assert choose("auto", ready, [0], ledger).notes == [
             "Runs were trained one by one, not fused: training changes a buffer of the model, such as the running statistics "
             "of BatchNorm."]
+
+
+def test_arms_that_change_the_recipe_are_trained_beside_the_batches(tmp_path):
+    ready = prepare(dk.Experiment(data="iris", model=layers(nn.ReLU), epochs=1, batch_size=16),
+                    "none,weight_decay=0.1,intended,early_stopping=3")
+    with Ledger(tmp_path, "h", "iris", {}) as ledger:
+        way = choose(True, ready, [7, 3, 5, 8], ledger)
+    assert way.units == [((0, 7), (2, 7), (0, 3), (2, 3), (0, 5), (2, 5)), ((1, 7),), ((3, 7),), ((1, 3),), ((3, 3),),
+                         ((1, 5),), ((3, 5),), ((0, 8), (2, 8)), ((1, 8),), ((3, 8),)]
+    assert way.notes == ["Runs were trained fused, up to 6 in one batch; those of 'weight_decay=0.1', 'early_stopping=3' one "
+                         "by one, since they change the recipe."]
+
+
+def test_where_every_arm_changes_the_recipe_nothing_is_fused(tmp_path):
+    ready = prepare(dk.Experiment(data="iris", model=layers(nn.ReLU), epochs=1, batch_size=16),
+                    {"decay": dk.arm(weight_decay=0.1), "noise": dk.arm(noise=0.1)})
+    with Ledger(tmp_path, "h", "iris", {}) as ledger:
+        assert choose("auto", ready, [0, 1], ledger).notes == [
+            "Runs were trained one by one, not fused: every arm changes the recipe."]
+
+
+def test_a_study_of_both_kinds_gives_the_numbers_of_single_runs(tmp_path):
+    experiment = dk.Experiment(data="iris", model=layers(nn.ReLU), epochs=2, batch_size=16)
+    one, other = (dk.study(experiment, arms="none,intended,weight_decay=0.1", seeds=3, out=tmp_path / str(fused), fused=fused,
+                           progress=False) for fused in (True, False))
+    for fused, single in zip(one.runs, other.runs, strict=True):
+        assert (fused.arm, fused.seed) == (single.arm, single.seed)
+        assert fused.test_loss == pytest.approx(single.test_loss, rel=1e-4)
+        assert (fused == single) == (fused.arm == "weight_decay=0.1")

@@ -147,14 +147,6 @@ def test_unequal_budgets_are_cautioned():
                     "that they divide."]
 
 
-def test_many_arms_that_have_not_converged_are_told_in_one_caution():
-    few = cautions([run(name, [2, 1]) for name in "abc"], [], range(8), SUMMARY)
-    assert len(few) == 3
-    many = cautions([*(run(name, [2, 1]) for name in "abcd"), run("e", 2)], [], range(8), SUMMARY)
-    assert many == ["4 of 5 arms had not converged, 'a', 'b', 'c', 'd': in most of their runs the validation loss still fell "
-                    "by more than 2 % over the last tenth of the epochs; train all arms for more epochs and compare again."]
-
-
 @pytest.mark.slow
 def test_false_helps_of_studies_of_many_arms(monkeypatch):
     """No effect anywhere: at most 3 of 100 studies of seven contrasts with two references say that something helps.

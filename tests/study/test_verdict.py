@@ -400,29 +400,6 @@ class TestCautions:
         said, = warned(summary=replace(SUMMARY, n_test=50, margin=0.01))
         assert "the margin of 1 point: hold out at least 100" in said
 
-    def falling(self, last_tenth, epochs=40):
-        k = max(1, round(epochs / 10))
-        return (1.0,) * (epochs - k) + (1.0 - last_tenth,) * k
-
-    @pytest.mark.parametrize("epochs", [2, 9, 40])
-    def test_not_converged(self, epochs):
-        runs = [run(seed=seed, val_loss=self.falling(0.03 if seed < 5 else 0.0, epochs)) for seed in range(8)]
-        said, = warned(runs)
-        assert said.startswith("Arm 'intended' had not converged: in 5 of 8 runs the validation loss still fell by more than "
-                               "2 % over the last tenth of the epochs")
-
-    def test_converged(self):
-        assert warned([run(seed=seed, val_loss=self.falling(0.03 if seed < 4 else 0.0)) for seed in range(8)]) == []
-        assert warned([run(seed=seed, val_loss=self.falling(0.019)) for seed in range(8)]) == []
-        assert warned([run(seed=seed, val_loss=self.falling(-0.5)) for seed in range(8)]) == []
-        assert warned([run(seed=seed, val_loss=(1.0,)) for seed in range(8)]) == []
-
-    def test_convergence_leaves_diverged_runs_and_gaps_out(self):
-        gaps = [run(seed=seed, val_loss=(1.0, None)) for seed in range(3)]
-        assert warned(gaps) == []
-        mixed = [run(seed=0, status="diverged", val_loss=(1.0, None)), run(seed=1, val_loss=self.falling(0.5))]
-        assert any("in 1 of 1 run the" in said for said in warned(mixed))
-
     def test_ceiling(self):
         runs = [run(name, seed, 0.998) for name in ("none", "intended") for seed in range(8)]
         said, = warned(runs)

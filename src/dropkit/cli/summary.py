@@ -12,6 +12,8 @@ from rich.text import Text
 from dropkit.study.diagnose import grouped
 from dropkit.study.result import Contrast, StudyResult, Summary
 
+_WHOLE = 24  # characters of an arm's name that stay on one line in any terminal
+
 
 def print_summary(result: StudyResult, page: Path) -> None:
     """Print the verdict, a table of the contrasts, the cautions and findings, and where the report lies."""
@@ -60,7 +62,8 @@ def _table(result: StudyResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("arm", f"test {result.summary.metric}", "better by", "95 % interval", "verdict"):
         words = heading in ("arm", "verdict")  # folded where the terminal is narrow; numbers are not
-        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        whole = min(_WHOLE, max((len(arm.name) for arm in result.arms), default=0)) if heading == "arm" else None
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold", min_width=whole)
     found = {contrast.arm: contrast for contrast in result.contrasts}
     for arm in result.arms:
         scores = [run.test_metric for run in result.of_arm(arm.name)]

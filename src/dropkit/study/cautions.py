@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, variance
 
 from dropkit.study.contrasts import FIRM_SEEDS, LEVEL
 from dropkit.study.result import NO_DIFFERENCE, Arm, Contrast, Run, Summary
 from dropkit.study.wording import count, margin_words, signed
-
-_TOLD_SINGLY = 3  # most arms that have not converged and are told one by one
-_STILL_FALLING = 0.02  # share of the validation loss whose fall from tenth to tenth of the epochs counts as falling
 
 
 def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence[int], summary: Summary,
@@ -31,7 +27,6 @@ def cautions(runs: Sequence[Run], contrasts: Sequence[Contrast], seeds: Sequence
     found = [*_few_seeds(seeds)]
     for arm, group in by_arm.items():
         found += _diverged(arm, group)
-    found += _unconverged(by_arm)
     for one in arms:
         found += _stopped(one, by_arm.get(one.name, []), summary)
     for contrast in contrasts:
@@ -72,22 +67,6 @@ def _coarse_test_set(summary: Summary) -> list[str]:
             "or widen the margin."]
 
 
-def _unconverged(by_arm: Mapping[str, Sequence[Run]]) -> list[str]:
-    falling = {arm: words for arm, runs in by_arm.items() if (words := _still_falls(runs))}
-    rule = f"the validation loss still fell by more than {100 * _STILL_FALLING:g} % over the last tenth of the epochs"
-    remedy = "train all arms for more epochs and compare again."
-    if len(falling) <= _TOLD_SINGLY:
-        return [f"Arm {arm!r} had not converged: in {words} {rule}; {remedy}" for arm, words in falling.items()]
-    names = ", ".join(map(repr, falling))
-    return [f"{len(falling)} of {len(by_arm)} arms had not converged, {names}: in most of their runs {rule}; {remedy}"]
-
-
-def _still_falls(runs: Sequence[Run]) -> str:
-    judged = [run for run in runs if run.status != "diverged"]
-    falling = sum(falls(run.history.get("val_loss", [])) for run in judged)
-    return f"{falling} of {count(len(judged), 'run')}" if judged and falling > len(judged) / 2 else ""
-
-
 def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
     members = arm.recipe.members
     each = summary.epochs // members
@@ -101,31 +80,6 @@ def _stopped(arm: Arm, runs: Sequence[Run], summary: Summary) -> list[str]:
     return [f"Arm {arm.name!r} ran {mean:.3g} of {each} epochs on average and is scored at its best epoch on the validation "
             f"data, the others at their last: it {did}, so part of its difference is that choice; give the arm that it "
             "competes with early stopping, too, before preferring one."]
-
-
-def falls(losses: Sequence[float | None]) -> bool:
-    """Tell whether the loss still fell by more than 2 % over the last tenth of the epochs, and by more than it jitters.
-
-    Example:
-        >>> falls([1.0, 0.5]), falls([1.0, 0.5, 0.5])
-        (True, False)
-    """
-    return (last_fall(losses) or 0.0) > _STILL_FALLING
-
-
-def last_fall(losses: Sequence[float | None]) -> float | None:
-    """Return by which share the mean loss of the last tenth of the epochs lies below that of the tenth before.
-
-    A fall of less than two standard errors of the two means is 0; None where there are too few epochs or a loss is missing.
-    """
-    tenth = max(1, round(len(losses) / 10))
-    known = [loss for loss in losses[-2 * tenth:] if loss is not None]
-    if len(known) < 2 * tenth:
-        return None
-    before, after = known[:tenth], known[tenth:]
-    jitter = math.sqrt((variance(before) + variance(after)) / tenth) if tenth > 1 else 0.0
-    fall = fmean(before) - fmean(after)
-    return fall / abs(fmean(before)) if fall > 2 * jitter and fmean(before) != 0 else 0.0
 
 
 def _ceiling(by_arm: Mapping[str, Sequence[Run]], summary: Summary) -> list[str]:

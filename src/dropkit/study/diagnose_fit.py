@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, variance
 
 from dropkit.schedules.text import parse
-from dropkit.study.cautions import falls, last_fall
 from dropkit.study.diagnose_evidence import Evidence, last, measured, middle
 from dropkit.study.result import Arm, Diagnosis, Run
 from dropkit.study.wording import count, signed
@@ -14,6 +15,7 @@ _WIDE_POINTS = 0.05  # a gap of a share between 0 and 1 that is wide
 _WIDE_SHARE = 0.25  # and one of any other metric, as a share of the metric
 _NO_GAP = 0.25  # share of the training loss by which the validation loss may lie above it without a gap to speak of
 _AGREE = 2.0  # data noise below which batches agree on where to go; without any agreement it is about 4
+_STILL_FALLING = 0.02  # share of the validation loss whose fall from tenth to tenth of the epochs counts as falling
 _FLAT = 0.01  # share of the loss that must fall an epoch, early on
 
 
@@ -98,6 +100,31 @@ def not_converged(evidence: Evidence) -> list[Diagnosis]:
                 f"{len(falling)} of {count(len(runs), 'run')}",
                 f"Train every arm for more epochs, such as {2 * evidence.summary.epochs}, and compare again."))
     return found
+
+
+def falls(losses: Sequence[float | None]) -> bool:
+    """Tell whether the loss still fell by more than 2 % over the last tenth of the epochs, and by more than it jitters.
+
+    Example:
+        >>> falls([1.0, 0.5]), falls([1.0, 0.5, 0.5])
+        (True, False)
+    """
+    return (last_fall(losses) or 0.0) > _STILL_FALLING
+
+
+def last_fall(losses: Sequence[float | None]) -> float | None:
+    """Return by which share the mean loss of the last tenth of the epochs lies below that of the tenth before.
+
+    A fall of less than two standard errors of the two means is 0; None where there are too few epochs or a loss is missing.
+    """
+    tenth = max(1, round(len(losses) / 10))
+    known = [loss for loss in losses[-2 * tenth:] if loss is not None]
+    if len(known) < 2 * tenth:
+        return None
+    before, after = known[:tenth], known[tenth:]
+    jitter = math.sqrt((variance(before) + variance(after)) / tenth) if tenth > 1 else 0.0
+    fall = fmean(before) - fmean(after)
+    return fall / abs(fmean(before)) if fall > 2 * jitter and fmean(before) != 0 else 0.0
 
 
 def learning_rate(evidence: Evidence) -> list[Diagnosis]:

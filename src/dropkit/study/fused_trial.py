@@ -58,21 +58,20 @@ def fusable(ready: Prepared, arms: Sequence[Arm], seeds: Sequence[int] = (0,), *
 
     Args:
         ready: the experiment.
-        arms: whose runs are to be trained side by side.
+        arms: whose runs are to be trained side by side; none changes the recipe.
         seeds: the study's.
         timed: whether to ask for a gain, too.
 
     Returns:
         The reason, as a clause, or None.
     """
-    changed = next((arm for arm in arms if arm.recipe.changes()), None)
-    if changed is not None:
-        return f"arm {changed.name!r} changes the recipe ({changed.recipe.words()})"
     if ready.experiment.train is not None:
         return "the experiment brings its own training"
     if callable(ready.experiment.optimizer):
         return "the optimiser is a callable, which may treat parameters other than one by one"
-    runs = [(arms[arm], seed) for arm, seed in groups(arms, seeds)[0]]
+    runs = [(arms[arm], seed) for arm, seed in groups(arms, seeds)[0]] if arms else []
+    if not runs:
+        return "every arm changes the recipe"
     if len(runs) == 1:
         return "there is nothing to train beside a single run"
     with as_in_a_worker():
