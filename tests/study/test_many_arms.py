@@ -115,7 +115,8 @@ def test_a_sweep_names_its_best_rate_and_what_cannot_be_told_from_it():
     assert verdict.judged == "rate=0.2"
     # The lead over 0.1 is .0005 with sd .001, so its interval is .05 +- 2.365 * .1 / sqrt(8) = .05 +- .08 points.
     assert verdict.next_step.endswith(" Of 4 settings of the rates 'rate=0.2' has the best mean, 0.05 points ahead of "
-                                      "'rate=0.1' (95 % interval -0.03 to 0.13); within the noise of it: 'rate=0.1'.")
+                                      "'rate=0.1' (95 % interval 0.03 behind to 0.13 ahead); within the noise of it: "
+                                      "'rate=0.1'.")
 
 
 def test_the_best_of_a_sweep_may_be_level_with_the_next():

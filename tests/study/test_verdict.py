@@ -163,7 +163,7 @@ class TestSentences:
         found = verdict(intended=ALIKE)
         assert found.kind == SAME
         assert found.sentence == ("No meaningful difference: with the intended rates, test accuracy is 0.05 points higher "
-                                  "than without (95 % interval -0.12 to 0.22, 8 paired seeds), "
+                                  "than without (95 % interval 0.12 lower to 0.22 higher, 8 paired seeds), "
                                   "within the margin of 0.5 points.")
         assert (found.arm, found.setting) == ("none", "dk.set_rate(model, 0.0)")
         assert found.next_step == ("Choose by cost or calibration instead of test accuracy. "
@@ -183,13 +183,14 @@ class TestSentences:
         n = seeds_to_settle(OPEN, 0.005, start=9)
         assert found.kind == INCONCLUSIVE
         assert found.sentence == ("Inconclusive: with the intended rates, test accuracy is 0.20 points higher than without "
-                                  f"(95 % interval -0.30 to 0.70, 8 paired seeds); about {n} seeds would settle it.")
+                                  f"(95 % interval 0.30 lower to 0.70 higher, 8 paired seeds); about {n} seeds would settle "
+                                  "it.")
         assert found.next_step.startswith(f"Run the same study with {n} seeds (--seeds {n}); finished runs are kept.")
         assert found.arm == "intended"  # the better mean, while the matter is open
 
     def test_inconclusive_leaning_to_hurts_keeps_the_reference(self):
         found = verdict(intended=spread(-0.002, 0.006))
-        assert "0.20 points lower than without (95 % interval -0.30 to 0.70, 8 paired seeds)" in found.sentence
+        assert "0.20 points lower than without (95 % interval 0.30 higher to 0.70 lower, 8 paired seeds)" in found.sentence
         assert (found.kind, found.arm, found.setting) == (INCONCLUSIVE, "none", "dk.set_rate(model, 0.0)")
 
     def test_inconclusive_out_of_reach(self):
@@ -207,7 +208,7 @@ class TestSentences:
         assert found.kind == LEANING
         # mean .3 points, standard deviation .2, standard error .11547, t(.975, 2) = 4.3027: half width .4968.
         assert found.sentence == ("Cannot tell with 3 seeds: with the intended rates, test accuracy is 0.30 points higher "
-                                  "than without (95 % interval -0.20 to 0.80), leaning towards helps; "
+                                  "than without (95 % interval 0.20 lower to 0.80 higher), leaning towards helps; "
                                   "a verdict needs at least 5.")
         assert found.next_step.startswith("Run the same study with 8 seeds (--seeds 8)")
 
@@ -231,6 +232,12 @@ class TestSentences:
         assert found.sentence.startswith(sentence)
         low, high = abs(mean) - 0.2508, abs(mean) + 0.2508  # t(.975, 7) 0.3 / sqrt(8) = 2.3646 * .10607
         assert f"(95 % interval {low:.3g} to {high:.3g}, 8 paired seeds)" in found.sentence
+
+    @pytest.mark.parametrize(("mean", "words"), [(-0.2, "0.2 lower than without (95 % interval 0.302 higher to 0.702 lower,"),
+                                                 (0.2, "0.2 higher than without (95 % interval 0.302 lower to 0.702 higher,")])
+    def test_both_ways_where_lower_is_better(self, mean, words):
+        found = judge(RMSE, [ARMS[0], ARMS[2]], contrasts(scores(10.0, intended=spread(mean, 0.6)), "none", False, 0.1))
+        assert words in found.sentence  # t(.975, 7) 0.6 / sqrt(8) = 0.5016
 
     def test_margin_in_the_metrics_unit(self):
         found = judge(RMSE, [ARMS[0], ARMS[2]], contrasts(scores(10.0, intended=spread(0.01, 0.02)), "none", False, 0.1))

@@ -37,11 +37,16 @@ def sweep_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contr
     close = [name for name in others if corrected.get(name, 1.0) >= LEVEL]
     second = tested[others[0]]
     noise = "" if second.low is None or second.high is None else (
+        f" (95 % interval {_side(summary, second.low)} to {_side(summary, second.high)})" if second.low < 0 < second.high else
         f" (95 % interval {number(summary, second.low)} to {number(summary, second.high)})")
     ahead = "level with" if abs(second.mean) < 1e-12 else f"{amount(summary, second.mean)} ahead of"
     lead = f"{ahead} {others[0]!r}{noise}"
     rest = f"; within the noise of it: {', '.join(map(repr, close))}" if close else ""
     return f"Of {len(values)} settings of the rates {best!r} has the best mean, {lead}{rest}."
+
+
+def _side(summary: Summary, lead: float) -> str:
+    return f"{number(summary, abs(lead))} {'ahead' if lead > 0 else 'behind'}"
 
 
 def site_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contrast]) -> str:

@@ -123,8 +123,13 @@ def _effect(summary: Summary, arms: Mapping[str, Arm], found: Contrast) -> str:
     start = f"with {arm_words(found.arm)}, test {summary.metric} is"
     if found.leaning == NO_DIFFERENCE:
         return f"{start} the same as {against(arms, found)}"
-    word = "higher" if (found.mean > 0) == summary.higher_is_better else "lower"
-    return f"{start} {amount(summary, found.mean)} {word} than {against(arms, found)}"
+    return f"{start} {amount(summary, found.mean)} {_ways(summary, found)[1]} than {against(arms, found)}"
+
+
+def _ways(summary: Summary, found: Contrast) -> tuple[str, str]:
+    """The words for a difference against the one found and along with it; where there is none, for a worse and a better."""
+    ways = "lower", "higher"
+    return ways if (found.leaning != HURTS) == summary.higher_is_better else ways[::-1]
 
 
 def _evidence(summary: Summary, found: Contrast) -> str:
@@ -136,7 +141,9 @@ def _interval(summary: Summary, found: Contrast, before: str, after: str) -> str
         return ""
     # Read along with "higher" or "lower", the interval counts in the direction that the sentence names.
     low, high = (found.low, found.high) if found.leaning != HURTS else (-found.high, -found.low)
-    return f"{before}95 % interval {number(summary, low)} to {number(summary, high)}{after}"
+    other, named = (f" {way}" for way in _ways(summary, found)) if low < 0 < high else ("", "")
+    begin = f"{number(summary, abs(low) if other else low)}{other}"
+    return f"{before}95 % interval {begin} to {number(summary, high)}{named}{after}"
 
 
 def _doubt(found: Contrast) -> str:
