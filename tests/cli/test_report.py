@@ -28,6 +28,18 @@ def test_two_studies_are_compared(folders, tmp_path, capsys):
     assert (tmp_path / "other" / "page.html").exists()
 
 
+def test_a_tuning_is_told_by_the_study_that_confirms_it(folders, tmp_path, capsys):
+    (tmp_path / "tuned" / "confirm").mkdir(parents=True)
+    (tmp_path / "tuned" / "tuning.json").write_text("{}")
+    factory.classification(epochs=12, seeds=5).save(tmp_path / "tuned" / "confirm" / "result.json")
+    tuned = str(tmp_path / "tuned")
+    assert main(["report", tuned]) == 0
+    assert (tmp_path / "tuned" / "report.html").exists()
+    assert main(["report", folders[0], tuned]) == 0
+    assert "tuned better by" in capsys.readouterr().out
+    assert (tmp_path / "tuned" / "comparison.html").exists()
+
+
 def test_studies_by_other_metrics_are_refused_in_a_line(folders, tmp_path, capsys):
     factory.regression().save(tmp_path / "b" / "result.json")
     assert main(["report", *folders]) == 2
