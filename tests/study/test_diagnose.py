@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from torch import nn
 
-from dropkit.study.diagnose import diagnose
+from dropkit.study.diagnose import diagnose, first_of_all
 from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm, Run, SiteRate, load_result
 
@@ -70,6 +70,13 @@ def test_an_arm_has_not_converged_where_most_runs_still_improve(epochs):
 
     assert of(5, 0.03) == [("not converged", "intended")]
     assert of(4, 0.03) == of(8, 0.019) == of(8, -0.5) == []
+
+
+def test_only_what_may_change_the_verdict_goes_before_its_next_step():
+    assert first_of_all("Stay.", diagnose(changed(dead={"3": [0.0, 0.4]}))) == "Stay."
+    told = diagnose(changed(val=FALLING, variance_shift={"4": [1.1, 1.5]}))
+    assert first_of_all("Stay.", told) == (
+        "First see to what was found (misplaced, not converged), which may change the verdict. If it stands: Stay.")
 
 
 def test_diverged_runs_and_gaps_say_nothing_of_convergence():

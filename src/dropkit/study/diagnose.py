@@ -11,6 +11,8 @@ from dropkit.study.result import Diagnosis, StudyResult
 
 _LOOKS = (mode_bug, misplaced, learning_rate, underfitting, overfitting, too_weak, too_late, dead_units, not_converged)
 
+_UNSETTLING = ("mode bug", "misplaced", "learning rate", "not converged")  # once mended, the verdict may be another
+
 
 def diagnose(result: StudyResult) -> list[Diagnosis]:
     """Return what a study's runs show and a person would act on, what spoils the most first; an empty list if nothing does.
@@ -48,3 +50,20 @@ def grouped(diagnoses: Sequence[Diagnosis]) -> list[list[Diagnosis]]:
     for found in diagnoses:
         groups.setdefault((found.kind, found.remedy), []).append(found)
     return list(groups.values())
+
+
+def first_of_all(next_step: str, diagnoses: Sequence[Diagnosis]) -> str:
+    """Put what may change the verdict before a verdict's next step.
+
+    Args:
+        next_step: the verdict's.
+        diagnoses: of the same study.
+
+    Example:
+        >>> first_of_all("Train without dropout.", [Diagnosis("mode bug", "intended", "", "", "")])
+        'First see to what was found (mode bug), which may change the verdict. If it stands: Train without dropout.'
+    """
+    kinds = [kind for kind in _UNSETTLING if any(found.kind == kind for found in diagnoses)]
+    if not kinds:
+        return next_step
+    return f"First see to what was found ({', '.join(kinds)}), which may change the verdict. If it stands: {next_step}"

@@ -19,7 +19,7 @@ from dropkit.study.arms import ArmSpec
 from dropkit.study.cautions import cautions
 from dropkit.study.checkpoint import Place
 from dropkit.study.contrasts import contrasts, reference_of, references
-from dropkit.study.diagnose import diagnose
+from dropkit.study.diagnose import diagnose, first_of_all
 from dropkit.study.diagnose_evidence import rate
 from dropkit.study.engines.choice import Running, start
 from dropkit.study.experiment import Experiment
@@ -81,7 +81,8 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
         command=_command(), versions=versions(), machine=machine(), git=git_state(Path.cwd()),
         started=started.isoformat(timespec="seconds"), seconds=round(time.perf_counter() - clock, 3),
         jobs=running.workers, run_seconds=seconds, engine=running.engine, notes=[*notes, *_costs(ready)]))
-    result = replace(result, diagnoses=diagnose(result))
+    found, verdict = diagnose(result), result.verdict
+    result = replace(result, diagnoses=found, verdict=replace(verdict, next_step=first_of_all(verdict.next_step, found)))
     result.save(settled.folder / "result.json")
     return result
 
