@@ -34,6 +34,45 @@ def test_dropkit_modules_are_sites_with_their_operation() -> None:
     assert (quiet.active, quiet.op.name, [op.name for op in quiet.op.parents]) == (False, "drop_path", ["linear"])
 
 
+@pytest.mark.parametrize(("layer", "before"), [
+    (dk.nn.DropBlock2d(0.2), "conv2d"), (dk.nn.GaussianDropout(0.2), "conv2d"), (dk.nn.Dropout2d(0.2), "conv2d")],
+    ids=lambda value: type(value).__name__)
+def test_a_site_of_several_operations_is_one(layer: nn.Module, before: str) -> None:
+    """Masks are drawn and shaped within it: what it is given is what the layer before made."""
+    seen = observe(nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten()), torch.ones(3, 1, 12, 12))
+    (site,) = seen.site_calls("train")
+    assert [op.name for op in site.op.parents] == [before]
+    assert site.op.parents[0].users == [site.op]
+    assert [op.name for op in site.op.users] == ["flatten"]
+
+
+class _Recurrent(nn.Module):
+    """A recurrent net, which ``mode`` may put into another mode as it runs."""
+
+    def __init__(self, layer: nn.Module, mode: bool | None = None) -> None:
+        super().__init__()
+        self.layer, self.head, self.mode = layer, nn.Linear(4, 2), mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mode is not None:
+            self.layer.train(self.mode)
+        return self.head(self.layer(x)[0])
+
+
+@pytest.mark.parametrize("layer", [dk.nn.ZoneoutLSTM(4, 4), dk.nn.VariationalGRU(4, 4, 2, recurrent_p=0.3),
+                                   dk.nn.RecurrentDropoutRNN(4, 4, recurrent_p=0.2)], ids=lambda layer: type(layer).__name__)
+def test_recurrent_layers_with_sites_leave_no_gap(layer: nn.Module) -> None:
+    """Their children hold rates and never run; the layer is the site."""
+    found = audit(_Recurrent(layer), torch.randn(3, 2, 4))
+    assert found.clean, (found.findings, found.coverage.gaps)
+    assert found.coverage.sites == ("layer",)
+
+
+def test_recurrent_sites_that_drop_in_evaluation_are_told() -> None:
+    found = audit(_Recurrent(dk.nn.ZoneoutLSTM(4, 4), mode=True), torch.randn(3, 2, 4)).findings
+    assert [(finding.rule, finding.message) for finding in found] == [("DK101", "layer drops in evaluation at rate 0.5")]
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_traced_mode_is_randomness_in_evaluation() -> None:
     traced = torch.jit.trace(  # type: ignore[no-untyped-call]

@@ -27,6 +27,7 @@ from dropkit.surgery.draws import Draws
 from dropkit.surgery.functional import Call, read
 from dropkit.surgery.modules import kind_of, rate_attribute, walk
 from dropkit.surgery.watch import Frame, Watch
+from dropkit.variants.recurrent_module import RecurrentSites
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _MOST = 100_000  # operations of a pass: what the graph keeps of them grows with their square
@@ -127,21 +128,44 @@ class _Recorder:
         made = self.made.get(id(outputs[0]))
         if made is None or made.index < start or made.site is not None:
             made = self.op(site.kind, outputs, outputs)
+        _take_for_one(made, start)
         made.site, made.name, site.op = site, site.kind, made
 
     def module_site(self, path: str, module: nn.Module, output: Any, before: int, start: int) -> None:
         """Note a module that is a site and that called no function of `RULES` by which it would have been noted."""
         if any(site.name == path for site in self.result.sites[before:]):
             return
-        name = "dropout" if isinstance(module, nn.RNNBase) else rate_attribute(module)
-        p = float(getattr(module, name)) if name is not None else math.nan
-        self.site(path, kind_of(module) or "recurrent", p, module.training and p != 0, False)
+        if isinstance(module, RecurrentSites):  # its children hold rates and modes, and it does their work: one operation
+            held: dict[str, Any] = {name: child for name, child in module.named_children() if kind_of(child) is not None}
+            self.result.entered.update(f"{path}.{name}".removeprefix(".") for name in held)
+            p = max((float(child.p) for child in held.values()), default=0.0)
+            active = any(child.training and child.p != 0 for child in held.values())
+        else:
+            name = "dropout" if isinstance(module, nn.RNNBase) else rate_attribute(module)
+            p = float(getattr(module, name)) if name is not None else math.nan
+            active = module.training and p != 0
+        self.site(path, kind_of(module) or "recurrent", p, active, False)
         self.settle(output, start)
 
     def notice(self, frame: Frame, key: str, call: Call, p: float) -> bool:
         name = f"{frame.path}:{key}" if key else frame.path
         self.site(name, call.rule.kind, float(p), bool(call.training) and p != 0, bool(key))
         return False
+
+
+def _take_for_one(op: Op, start: int) -> None:
+    """Let an operation stand for all since ``start`` that led to it: its parents are what these were given from before."""
+    before, to_see, seen = set[Op](), list(op.parents), set[Op]()
+    while to_see:
+        parent = to_see.pop()
+        if parent.index < start:
+            before.add(parent)
+        elif parent not in seen:
+            seen.add(parent)
+            to_see += parent.parents
+    op.parents = tuple(sorted(before, key=lambda parent: parent.index))
+    for parent in op.parents:
+        parent.users = [user for user in parent.users if user not in seen and user is not op] + [op]
 
 
 class _Sites(Watch):
@@ -194,7 +218,8 @@ def _hooks(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
         for path, module in walk(model):
             if isinstance(module, torch.jit.ScriptModule):  # takes no hooks; the truth pass sees what it draws
                 continue
-            recurrent = isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
+            recurrent = isinstance(module, RecurrentSites) or (
+                isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1)
             known = recurrent or kind_of(module) is not None
             starts: list[tuple[int, int]] = []
 
