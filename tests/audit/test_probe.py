@@ -46,6 +46,24 @@ def test_a_site_of_several_operations_is_one(layer: nn.Module, before: str) -> N
     assert [op.name for op in site.op.users] == ["flatten"]
 
 
+class _Twice(nn.Dropout):
+    """A site around another site, whose output it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.inner = dk.nn.GaussianDropout(0.2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.relu())
+
+
+def test_a_site_within_a_site_stays_its_parent() -> None:
+    inner, outer = observe(nn.Sequential(nn.Linear(4, 4), _Twice()), torch.ones(3, 4)).site_calls("train")
+    assert (inner.name, outer.name) == ("1.inner", "1")
+    assert outer.op.parents == (inner.op,)
+    assert [op.name for op in inner.op.parents] == ["relu"]
+
+
 class _Recurrent(nn.Module):
     """A recurrent net, which ``mode`` may put into another mode as it runs."""
 

@@ -154,11 +154,11 @@ class _Recorder:
 
 
 def _take_for_one(op: Op, start: int) -> None:
-    """Let an operation stand for all since ``start`` that led to it: its parents are what these were given from before."""
+    """Let an operation stand for all since ``start`` that led to it, back to what these were given or another site made."""
     before, to_see, seen = set[Op](), list(op.parents), set[Op]()
     while to_see:
         parent = to_see.pop()
-        if parent.index < start:
+        if parent.index < start or parent.site is not None:
             before.add(parent)
         elif parent not in seen:
             seen.add(parent)

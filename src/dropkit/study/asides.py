@@ -8,7 +8,7 @@ from dropkit.study.contrasts import LEVEL
 from dropkit.study.result import HELPS, HURTS, SAME, Arm, Contrast, Summary
 from dropkit.study.statistics import holm, paired_t
 from dropkit.study.subjects import left_out
-from dropkit.study.wording import amount, number
+from dropkit.study.wording import amount, interval
 
 _SWEEP = 4  # fewest settings of the rates, the reference among them, that make a sweep
 
@@ -37,16 +37,11 @@ def sweep_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contr
     close = [name for name in others if corrected.get(name, 1.0) >= LEVEL]
     second = tested[others[0]]
     noise = "" if second.low is None or second.high is None else (
-        f" (95 % interval {_side(summary, second.low)} to {_side(summary, second.high)})" if second.low < 0 < second.high else
-        f" (95 % interval {number(summary, second.low)} to {number(summary, second.high)})")
+        f" (95 % interval {interval(summary, second.low, second.high, 'behind', 'ahead')})")
     ahead = "level with" if abs(second.mean) < 1e-12 else f"{amount(summary, second.mean)} ahead of"
     lead = f"{ahead} {others[0]!r}{noise}"
     rest = f"; within the noise of it: {', '.join(map(repr, close))}" if close else ""
     return f"Of {len(values)} settings of the rates {best!r} has the best mean, {lead}{rest}."
-
-
-def _side(summary: Summary, lead: float) -> str:
-    return f"{number(summary, abs(lead))} {'ahead' if lead > 0 else 'behind'}"
 
 
 def site_words(summary: Summary, arms: Mapping[str, Arm], found: Sequence[Contrast]) -> str:

@@ -10,7 +10,7 @@ from dropkit.study.asides import site_words, sweep_words
 from dropkit.study.contrasts import FIRM_SEEDS, LEVEL, LIMIT, reference_of
 from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, NO_DIFFERENCE, SAME, Arm, Contrast, Summary, Verdict
 from dropkit.study.subjects import against, arm_words, asks_dropout, subject
-from dropkit.study.wording import amount, count, margin_words, number
+from dropkit.study.wording import amount, count, interval, margin_words
 
 _TEXT = {HELPS: ("help", "helps"), HURTS: ("hurt", "hurts"), SAME: ("make no difference", "makes no difference"),
          INCONCLUSIVE: ("stay inconclusive", "stays inconclusive")}
@@ -141,9 +141,7 @@ def _interval(summary: Summary, found: Contrast, before: str, after: str) -> str
         return ""
     # Read along with "higher" or "lower", the interval counts in the direction that the sentence names.
     low, high = (found.low, found.high) if found.leaning != HURTS else (-found.high, -found.low)
-    other, named = (f" {way}" for way in _ways(summary, found)) if low < 0 < high else ("", "")
-    begin = f"{number(summary, abs(low) if other else low)}{other}"
-    return f"{before}95 % interval {begin} to {number(summary, high)}{named}{after}"
+    return f"{before}95 % interval {interval(summary, low, high, *_ways(summary, found))}{after}"
 
 
 def _doubt(found: Contrast) -> str:

@@ -32,6 +32,21 @@ def number(summary: Summary, value: float) -> str:
     return text if float(text) != 0 else "0.00" if abs(value) < 1e-12 else f"{100 * value:.1g}"
 
 
+def interval(summary: Summary, low: float, high: float, against: str, along: str) -> str:
+    """Return "low to high"; where 0 lies between, both without a sign and each with the word for its way.
+
+    Args:
+        summary: the unit.
+        low: the lower end.
+        high: the upper end.
+        against: the word for a difference below 0, such as "lower".
+        along: the word for one above 0.
+    """
+    if low < 0 < high:
+        return f"{number(summary, -low)} {against} to {number(summary, high)} {along}"
+    return f"{number(summary, low)} to {number(summary, high)}"
+
+
 def signed(summary: Summary, value: float) -> str:
     """Return a difference with its unit, as it is."""
     return number(summary, value) + (" points" if summary.unit == "points" else "")
