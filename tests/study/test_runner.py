@@ -77,8 +77,22 @@ class Last:
         self.finished = set(progress.finished)
 
 
-def test_what_is_shown_after_ctrl_c_is_what_is_kept(tmp_path):
-    book, observer, progress = Pressed(), Last(), Progress(ARMS, [0, 1], 4, 2)
+class Unheard(Book):
+    """Somebody presses Ctrl-C while a destructor is at work, which Python lets raise nothing."""
+
+    def keep(self, run, seconds):
+        InDestructor()
+        super().keep(run, seconds)
+
+
+class InDestructor:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("book", [Pressed(), Unheard()], ids=["keeping", "destructor"])
+def test_what_is_shown_after_ctrl_c_is_what_is_kept(book, tmp_path):
+    observer, progress = Last(), Progress(ARMS, [0, 1], 4, 2)
     before = signal.getsignal(signal.SIGINT)
     clear(tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -196,7 +210,7 @@ class Interrupts:
 
 
 def test_ctrl_c_asks_runs_to_stop_and_keeps_what_has_finished(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_PATIENCE", 0.05)
+    monkeypatch.setattr(runner, "PATIENCE", 0.05)
     engine = Script({(1, 0): ["never"]})
     watcher = Interrupts(engine, tmp_path)
     _, book, error = run(tmp_path, engine, observer=watcher)

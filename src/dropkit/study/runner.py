@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import signal
-import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +13,13 @@ from typing import Protocol
 
 from dropkit.core.errors import DropkitError
 from dropkit.study.engines.choice import Engine
+from dropkit.study.interrupts import PATIENCE, taken_when_due
 from dropkit.study.result import Arm, Run
 from dropkit.study.worker import Failure, Outcome, Unit, last_report
 
-_GLANCE = 0.2  # seconds between two looks at the workers' progress
-_PATIENCE = 3.0  # seconds that runs have for a last checkpoint when the study is stopped
+GLANCE = 0.2
+"""Seconds between two looks at what workers do."""
+
 _AGAIN = 2  # times a run is tried again whose worker was lost
 _ALIKE = 3  # failures alike that end the study: the next would fail too
 
@@ -84,14 +84,16 @@ def run_tasks(tasks: Sequence[Unit], engine: Engine, folder: Path, progress: Pro
 
     Raises:
         RunError: runs failed; it names them.
-        KeyboardInterrupt: passed on after runs have had a moment for a last checkpoint.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once runs have had a moment for a last checkpoint; at once after a second.
     """
     shift = _Shift(engine, folder, progress, book, deque(tasks))
     try:
-        while shift.waiting or shift.hand:
-            shift.hand_out()
-            shift.collect(_GLANCE)
-            observer.update(progress)
+        with taken_when_due(shift.ask_to_stop) as due:
+            while shift.waiting or shift.hand:
+                shift.hand_out()
+                shift.collect(GLANCE)
+                observer.update(progress)
+                due()
     except BaseException:  # a study that cannot go on, as one that must not, lets its runs write a checkpoint
         with contextlib.suppress(DropkitError):
             shift.wind_down()
@@ -134,14 +136,19 @@ class _Shift:
 
     def wind_down(self) -> None:
         """Ask the runs in hand to stop, and take what ends in a moment."""
-        if not self.hand:
-            return
-        with contextlib.suppress(OSError):  # on a full disk there is no checkpoint to wait for either
-            (self.folder / "progress" / "stop").touch()
-            wait(self.hand, timeout=_PATIENCE)
+        if self.hand and self.ask_to_stop():
+            wait(self.hand, timeout=PATIENCE)
         for future in [future for future in self.hand if future.done()]:
             self._take(future, self.hand.pop(future))
         self.hand.clear()
+
+    def ask_to_stop(self) -> bool:
+        """Ask every run to stop after a checkpoint; on a full disk, which has no room for one either, return False."""
+        try:
+            (self.folder / "progress" / "stop").touch()
+        except OSError:
+            return False
+        return True
 
     def _take(self, future: Future[Outcome], unit: Unit) -> None:
         try:
@@ -155,9 +162,8 @@ class _Shift:
             return
         for run in outcome.found or ():
             if (run.arm, run.seed) not in self.progress.finished:  # a batch that was broken off is trained whole again
-                with _whole():
-                    self.book.keep(run, outcome.seconds / len(unit))
-                    self.progress.finished[run.arm, run.seed] = run
+                self.book.keep(run, outcome.seconds / len(unit))
+                self.progress.finished[run.arm, run.seed] = run
 
     def _lost(self, unit: Unit, error: BaseException) -> None:
         self.losses[unit] += 1
@@ -200,24 +206,6 @@ class _Shift:
     def _log(self, text: str) -> None:
         with contextlib.suppress(OSError), (self.folder / "worker.log").open("a", encoding="utf-8") as log:
             log.write(text)
-
-
-@contextlib.contextmanager
-def _whole() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off to the end of the ``with``, so that what is counted is what is kept."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield
-        return
-    put_off: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda got, _: put_off.append(got)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if put_off:
-            signal.raise_signal(put_off[0])
 
 
 def _complaint(progress: Progress, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import dropkit as dk
 from dropkit.study import checkpoint
 from dropkit.study.checkpoint import Place
 from dropkit.study.data import load
-from dropkit.study.engines import serial
 from dropkit.study.engines.serial import Serial
 from dropkit.study.ledger import read_failures
 from dropkit.study.runner import RunError
@@ -122,24 +120,3 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_study_goes_on_from_it(tmp_path, monk
         signal.signal(signal.SIGINT, before)
     assert [mark.step for mark in checkpoint.marks(tmp_path / "stopped")] == [5]
     assert begin("stopped", left=0).runs == begin("whole", left=0).runs
-
-
-@pytest.mark.parametrize("presses", [1, 2])
-def test_a_run_that_looks_for_no_sign_is_ended_a_moment_after_ctrl_c(presses, tmp_path, monkeypatch):
-    """And at once by a second one."""
-    def deaf():
-        with serial._stopped_by_a_file(tmp_path / "stop"):
-            for _ in range(presses):
-                signal.raise_signal(signal.SIGINT)
-            while time.monotonic() < end:
-                pass
-
-    monkeypatch.setattr(serial, "_PATIENCE", 0.1 if presses == 1 else 100.0)
-    before, end = signal.signal(signal.SIGINT, signal.default_int_handler), time.monotonic() + 30
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            deaf()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert time.monotonic() < end
-    assert (tmp_path / "stop").exists()

@@ -130,6 +130,27 @@ def test_a_search_that_was_stopped_asks_what_it_would_have_asked(stop, tmp_path)
     assert again.trials() == whole.trials()
 
 
+def test_an_interruption_waits_until_what_has_ended_is_told(tmp_path):
+    def due():
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    told, search = [], Search(tmp_path, space(seeds=1), "claim")
+    with pytest.raises(KeyboardInterrupt):
+        told.extend(Hunt(search, at_once(peak), 1).go(9, due))
+    assert search.trials() == told
+    assert len(told) == 2
+
+
+def test_an_interruption_does_not_wait_for_a_run_that_does_not_end(tmp_path):
+    def due():
+        raise KeyboardInterrupt
+
+    search = Search(tmp_path, space(), "claim")
+    with pytest.raises(KeyboardInterrupt):
+        next(Hunt(search, lambda rates, seed: Future(), 1).go(9, due))
+
+
 @ON_DISK
 def test_a_setting_that_waited_when_the_process_ended_is_not_asked_twice(tmp_path):
     search = Search(tmp_path, space(), "claim")

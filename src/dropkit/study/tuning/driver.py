@@ -18,6 +18,7 @@ from dropkit.core.rates import check_rate
 from dropkit.study.driver import Source, _folder, _name, _seeds, run_study
 from dropkit.study.engines.choice import Running
 from dropkit.study.fingerprint import fingerprint
+from dropkit.study.interrupts import taken_when_due
 from dropkit.study.prepare import Prepared, prepare
 from dropkit.study.reference import find_experiment
 from dropkit.study.result import StudyResult
@@ -58,9 +59,6 @@ class Listener(Protocol):
 
     def trial(self, trial: Trial | str, best: Trial | None) -> None:
         """Take note of a finished trial, or of what one that failed said, and of the best so far."""
-
-    def stop(self, done: int) -> None:
-        """Take note that the search was interrupted with ``done`` trials in the file, one more than was told at times."""
 
 
 def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | None, jobs: int | None,
@@ -120,12 +118,9 @@ def _search(ready: Prepared, search: Search, payload: bytes, folder: Path, optio
     listener.begin(_tuning(ready, search, options), options.trials)
     with _workers(payload, folder, jobs) as executor:
         hunt = Hunt(search, lambda rates, seed: executor.submit(execute, rates, seed), jobs)
-        try:
-            for found in hunt.go(options.trials):
+        with taken_when_due() as due:
+            for found in hunt.go(options.trials, due):
                 listener.trial(found, _best(search.trials(), ready.higher_is_better))
-        except KeyboardInterrupt:
-            listener.stop(len(search.trials()))
-            raise
     tuning = _tuning(ready, search, options)
     if tuning.best < 0:
         raise InputError("a tuning has a finished trial", got=tuning.failed[:1], fix="Correct what the trials failed at")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from dropkit.study.runner import RunError
+from dropkit.study.runner import GLANCE, RunError
 from dropkit.study.tuning.record import Trial
 from dropkit.study.tuning.search import Asked, Search
 from dropkit.study.tuning.worker import Outcome
@@ -33,18 +33,23 @@ class Hunt:
         self._running: dict[Future[Outcome | Failure], tuple[int, int]] = {}
         self._errors: list[str] = []
 
-    def go(self, trials: int) -> Iterator[Trial | str]:
+    def go(self, trials: int, due: Callable[[], None] = lambda: None) -> Iterator[Trial | str]:
         """Work until ``trials`` trials are done; yield each as it finishes, or the error of one that raised.
+
+        Args:
+            trials: how many, with those that had been finished before.
+            due: called several times a second, when all that has ended is written down; may raise, to end the work.
 
         Raises:
             RunError: three trials in a row raised the same error, or a worker process died.
         """
         while self._fill(trials):
-            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            done, _ = wait(self._running, timeout=GLANCE, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=self._running.__getitem__):
                 index, seed = self._running.pop(future)
                 if index in self._open:  # else it was pruned or has failed meanwhile
                     yield from self._take(self._open[index], seed, _result(future))
+            due()
 
     def _fill(self, trials: int) -> bool:
         while len(self._running) < self._jobs:

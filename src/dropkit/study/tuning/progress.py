@@ -32,10 +32,6 @@ class TrialLines:
         top = "" if best is None else (" (the best)" if best.index == trial.index else f" (best {best.value:.4g})")
         _say(f"[{self.done}/{self.total}] {words(trial.rates)}: {self._metric} {trial.value:.4g}{note}{top}")
 
-    def stop(self, done: int) -> None:
-        """Take over the number of trials that are kept."""
-        self.done = done
-
 
 class NoLines:
     """A listener that says nothing."""
@@ -44,9 +40,6 @@ class NoLines:
         """Do nothing."""
 
     def trial(self, trial: Trial | str, best: Trial | None) -> None:
-        """Do nothing."""
-
-    def stop(self, done: int) -> None:
         """Do nothing."""
 
 
