@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from dropkit.study.adam import Adam
 from dropkit.study.experiment import METRICS, Experiment
+from dropkit.study.optimizers import SGD, Adam, AdamW, Functional, RMSprop
 from dropkit.study.recipe import Recipe
 from dropkit.study.scores import accuracy, nll, rmse
 from dropkit.variants.max_norm import MaxNorm
@@ -26,6 +26,7 @@ def _mae(outputs: Tensor, targets: Tensor) -> float:
 
 
 _METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "nll": nll, "rmse": rmse, "mae": _mae}
+_OPTIMIZERS: dict[str, type[Functional]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop}
 
 
 def loss_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -47,7 +48,7 @@ def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor,
     return _name(chosen), lambda outputs, targets: float(chosen(outputs, targets)), bool(experiment.higher_is_better)
 
 
-def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None = None) -> Adam | Optimizer:
+def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None = None) -> Functional | Optimizer:
     """Return a fresh optimiser over the model's parameters.
 
     Args:
@@ -57,26 +58,23 @@ def optimizer_of(experiment: Experiment, model: nn.Module, recipe: Recipe | None
     """
     changed = recipe or Recipe()
     decay = experiment.weight_decay if changed.weight_decay is None else changed.weight_decay
-    adams = experiment.optimizer in ("adam", "adamw") and all(x.is_floating_point() for x in model.parameters())
-    if adams and changed.max_norm is None:
-        return Adam(model.parameters(), lr=experiment.lr, weight_decay=decay, decoupled=experiment.optimizer == "adamw")
-    optimizer = _of_torch(experiment, model, decay)
-    if changed.max_norm is not None:
-        MaxNorm(model, changed.max_norm).attach(optimizer)
+    bound = None if changed.max_norm is None else MaxNorm(model, changed.max_norm)
+    chosen = experiment.optimizer
+    options: dict[str, Any] = {"lr": experiment.lr, "weight_decay": decay}
+    if isinstance(chosen, str) and all(parameter.is_floating_point() for parameter in model.parameters()):
+        return _OPTIMIZERS[chosen](model.parameters(), after_step=bound, **options)
+    optimizer = chosen(model.parameters()) if callable(chosen) else _of_torch(chosen, model.parameters(), **options)
+    if bound is not None:
+        bound.attach(optimizer)
     return optimizer
 
 
-def _of_torch(experiment: Experiment, model: nn.Module, weight_decay: float) -> Optimizer:
-    chosen, parameters = experiment.optimizer, model.parameters()
-    if callable(chosen):
-        return chosen(parameters)
-    options: dict[str, Any] = {"lr": experiment.lr, "weight_decay": weight_decay}
-    if chosen == "rmsprop":
-        return torch.optim.RMSprop(parameters, **options)
-    options["fused"] = True  # one kernel for all parameters: a third of the time of torch's loop over them
+def _of_torch(chosen: str, parameters: Iterator[nn.Parameter], **options: Any) -> Optimizer:
+    """Return PyTorch's own, which alone knows complex numbers."""
     if chosen == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **options)
-    kinds: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kinds: dict[str, type[Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+                                         "rmsprop": torch.optim.RMSprop}
     return kinds[chosen](parameters, **options)
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dropkit.core.streams import keyed, stream_number
-from dropkit.study.adam import Adam
 from dropkit.study.arms import build_arm
 from dropkit.study.budget import steps_an_epoch
 from dropkit.study.objectives import optimizer_of
+from dropkit.study.optimizers import Functional
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.remedies import MovingRates, noisy, objective_of
 from dropkit.study.result import Arm
@@ -129,7 +129,7 @@ class Session(Course):
         self.drawn = self.order.get_state()  # from which this epoch's order is drawn
 
     @functools.cached_property
-    def optimizer(self) -> Adam | Optimizer:
+    def optimizer(self) -> Functional | Optimizer:
         """The optimiser; made when it is first asked for, since runs that are trained as one batch need none each."""
         return optimizer_of(self.ready.experiment, self.model, self.arm.recipe)
 
