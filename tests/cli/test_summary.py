@@ -3,6 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from tests.report import factory
+
 from dropkit.cli.summary import print_summary
 from dropkit.study.result import Arm, Diagnosis, Provenance, Run, StudyResult, Summary, Verdict
 
@@ -27,6 +30,25 @@ def test_findings_follow_the_verdict_a_line_each(capsys):
         "Finding (dead units): Arm 'none' has dead units. The same in 'intended'. Lower the learning rate.",
         "Finding (misplaced): It is before a BatchNorm. Move it.",
         "Setting: p", "Report:  report.html"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_verdicts_and_effects_are_told_whole(width, capsys, monkeypatch):
+    """Long names of arms fold; numbers and verdicts stay readable on any terminal."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = factory.factorial()
+    print_summary(result, Path("report.html"))
+    lines = capsys.readouterr().out.splitlines()
+    for contrast in result.contrasts:
+        numbers = f"{100 * contrast.low:+.2f} to {100 * contrast.high:+.2f}"
+        line = next(line for line in lines if numbers in line)
+        assert line.split()[-1] == contrast.kind
+    found = [line for line in lines if " to " in line][len(result.contrasts):]
+    worth = list(result.effects().itertuples())
+    assert len(found) == len(worth) == 6
+    for line, effect in zip(found, worth, strict=True):
+        assert f"{100 * effect.difference:+.2f}" in line
+        assert line.split()[-1] == effect.verdict.split()[-1]
 
 
 def test_a_long_arm_is_told_whole_on_a_narrow_terminal(capsys, monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from dropkit.study.recipe import Recipe
 from dropkit.study.result import (
     HELPS,
     INCONCLUSIVE,
@@ -83,6 +84,20 @@ def complete() -> StudyResult:
     return dataclasses.replace(
         result, arms=arms, runs=runs, contrasts=[*result.contrasts[:3], *away], diagnoses=diagnoses,
         provenance=dataclasses.replace(result.provenance, engine="fused", notes=["Two groups of 15 runs."]))
+
+
+def factorial() -> StudyResult:
+    """Rates, weight decay and batch normalisation in all combinations, with long names."""
+    settings = {"none": (0.0, {}), "intended": (0.5, {}), "weight_decay=0.001": (0.0, {"weight_decay": 0.001}),
+                "batch_norm": (0.0, {"batch_norm": True}),
+                "weight_decay=0.001+batch_norm": (0.0, {"weight_decay": 0.001, "batch_norm": True}),
+                "intended+weight_decay=0.001": (0.5, {"weight_decay": 0.001}),
+                "intended+batch_norm": (0.5, {"batch_norm": True}),
+                "intended+weight_decay=0.001+batch_norm": (0.5, {"weight_decay": 0.001, "batch_norm": True})}
+    result = classification(arms=list(settings), seeds=8, epochs=6)
+    arms = [dataclasses.replace(arm, sites=[SiteRate("layers.2", "Dropout", rate)], recipe=Recipe(**changes))
+            for arm, (rate, changes) in zip(result.arms, settings.values(), strict=True)]
+    return dataclasses.replace(result, arms=arms)
 
 
 def hostile() -> StudyResult:

@@ -12,7 +12,7 @@ from . import factory
 pytestmark = pytest.mark.browser
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
              "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-STUDIES = ["classification", "regression", "diverged", "single", "four", "many", "complete", "hostile"]
+STUDIES = ["classification", "regression", "diverged", "single", "four", "many", "complete", "factorial", "hostile"]
 SCREENS = [("classification", 390, "light"), ("classification", 1600, "dark"),
            *((study, 390, "dark") for study in STUDIES), *((study, 1600, "light") for study in STUDIES),
            ("comparison", 390, "dark"), ("comparison", 1600, "light")]

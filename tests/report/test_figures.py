@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from dropkit.report import calibration, curves, figures, instruments, look, rates
 from dropkit.report.numbers import Scale, known, number
+from dropkit.study.effects import effects
 from dropkit.study.result import Bin
 
 from . import factory
 
 STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.complete,
-           factory.hostile]
+           factory.factorial, factory.hostile]
 
 
 def every_figure(result):
@@ -34,6 +35,8 @@ def every_figure(result):
         yield rates.rate_curve(result)
     if rates.kept(result):
         yield rates.worth(result)
+    if effects(result):
+        yield figures.effects(result, effects(result))
 
 
 def named(figure, name):

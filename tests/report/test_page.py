@@ -14,8 +14,8 @@ from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, SAME, load
 from . import factory
 
 STUDIES = [factory.classification, factory.regression, factory.diverged, factory.single, factory.many, factory.complete,
-           factory.hostile]
-VOID = {"meta", "br", "img", "link", "input", "hr"}
+           factory.factorial, factory.hostile]
+VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -187,6 +187,22 @@ def test_sites_that_arms_do_not_share_are_left_open():
     result = factory.classification()
     bare = [dataclasses.replace(result.arms[0], sites=[]), *result.arms[1:]]
     assert tables.sites(dataclasses.replace(result, arms=bare)).rows[0].cells == ["Dropout", "–", "0.25", "0.5"]
+
+
+def test_a_factorial_tells_what_each_change_is_worth(pages):
+    result = factory.factorial()
+    found = Page(without_plotly(pages[factory.factorial]))
+    assert "What each change is worth" in found.text
+    assert [attrs["id"] for attrs in found.all("figure")][:3] == ["paired", "forest", "effects"]
+    rows = tables.effects(result).rows
+    assert [row.name for row in rows] == [
+        "intended", "weight_decay=0.001", "batch_norm", "intended × weight_decay=0.001", "intended × batch_norm",
+        "weight_decay=0.001 × batch_norm"]
+    worth = result.effects().loc["batch_norm"]
+    assert rows[2].cells[:2] == [worth.verdict, f"{100 * worth.difference:+.2f} pp".replace("-", "−")]
+    alt = next(plot["aria-label"] for plot in found.all("div", role="img") if plot["id"] == "plot-effects")
+    assert "intended and weight_decay=0.001 together: " in alt
+    assert tables.effects(factory.classification()).rows == []
 
 
 def test_user_text_is_escaped_everywhere(pages):

@@ -76,7 +76,7 @@ def test_only_what_may_change_the_verdict_goes_before_its_next_step():
     assert first_of_all("Stay.", diagnose(changed(dead={"3": [0.0, 0.4]}))) == "Stay."
     told = diagnose(changed(val=FALLING, variance_shift={"4": [1.1, 1.5]}))
     assert first_of_all("Stay.", told) == (
-        "First see to what was found (misplaced, not converged), which may change the verdict. If it stands: Stay.")
+        "First see to what was found (misplaced, not converged), which may change the verdict. If it stands: stay.")
 
 
 def test_diverged_runs_and_gaps_say_nothing_of_convergence():

@@ -11,6 +11,7 @@ from typing import Any
 from dropkit.report import calibration, curves, figures, instruments, look, rates, readings, tuning, words
 from dropkit.report.curves import Measure
 from dropkit.report.numbers import known
+from dropkit.study.effects import effects
 from dropkit.study.result import StudyResult
 
 PANELS = 12  # figures of one arm each; a study of more arms shows these few and tabulates all
@@ -86,6 +87,10 @@ def _scores(result: StudyResult) -> list[Block]:
     if result.contrasts:
         plot = Plot("plot-forest", words.forest_alt(result), drawing(figures.forest(result)))
         blocks.append(Block("forest", f"Difference in test {metric}", words.forest_caption(result), [plot], "forest"))
+    found = effects(result)
+    if found:
+        plot = Plot("plot-effects", words.effects_alt(result, found), drawing(figures.effects(result, found)))
+        blocks.append(Block("effects", "What each change is worth", words.effects_caption(found), [plot], "forest"))
     return blocks
 
 

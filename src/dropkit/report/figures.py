@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from dropkit.report import look
+from dropkit.report import look, words
 from dropkit.report.extras import figure
 from dropkit.report.numbers import Scale, known, mean
 from dropkit.report.rows import Row, row_mean, row_points, rows_figure, rows_layout, zero_line
+from dropkit.study.effects import Effect
 from dropkit.study.result import Run, StudyResult
 
 UPRIGHT = 4  # with more arms than this, names no longer fit side by side on a phone
@@ -55,6 +57,21 @@ def forest(result: StudyResult) -> Any:
         against = f" against {look.shorten(contrast.reference, 12)}" if several else ""
         rows.append(Row(name + against, _arm_number(result, contrast.arm), contrast.differences, contrast.seeds,
                         contrast.mean, contrast.low, contrast.high))
+    return rows_figure(rows, Scale.of(result.summary), result.summary.margin, ("← worse", "better →"))
+
+
+def effects(result: StudyResult, found: Sequence[Effect]) -> Any:
+    """Draw what each change of a factorial is worth, and how each two go together, like the contrasts.
+
+    Args:
+        result: the study.
+        found: its effects.
+
+    Returns:
+        A plotly figure with two traces an effect: the seeds' differences, and the mean with its interval.
+    """
+    rows = [Row(words.effect_name(effect), _arm_number(result, effect.changes[0]), effect.differences, effect.seeds,
+                effect.mean, effect.low, effect.high) for effect in found]
     return rows_figure(rows, Scale.of(result.summary), result.summary.margin, ("← worse", "better →"))
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dropkit.study.effects import Effect
 from dropkit.study.result import Contrast, Summary
 
 ABSENT = "–"
@@ -176,7 +177,7 @@ class Scale:
             return number(value)
         return f"{value:,.{self.places}f}".replace("-", MINUS)
 
-    def effect(self, contrast: Contrast) -> str:
+    def effect(self, contrast: Contrast | Effect) -> str:
         """Write a contrast's mean difference and, where there is one, its interval."""
         if contrast.low is None or contrast.high is None:
             return self.difference(contrast.mean)

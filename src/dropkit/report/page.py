@@ -80,6 +80,7 @@ def _context(result: StudyResult) -> dict[str, Any]:
         "facts": tables.facts(result), "sections": sections,
         "drawings": {plot.id: plot.drawing for section in sections for block in section.blocks for plot in block.plots},
         "arms_table": tables.arms(result), "contrasts_table": tables.contrasts(result),
+        "effects_table": tables.effects(result),
         "sites_table": tables.sites(result), "runs_table": tables.runs(result), "long": LONG,
         "cost_table": tables.cost(result), "diagnoses": grouped(result.diagnoses),
         "reproduction": tables.reproduction(result), "diverged_note": words.diverged_note(result).strip(),

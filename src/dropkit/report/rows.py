@@ -12,7 +12,7 @@ from dropkit.report.numbers import Scale, known
 
 ROW = 62  # pixels for a row with its label above it
 LINE = 16  # pixels for a second line of labels
-NAME = 24  # characters of a name that fit on a phone together with its numbers
+NAME = 18  # characters of a name that fit on a phone together with its numbers
 
 
 @dataclass(frozen=True)

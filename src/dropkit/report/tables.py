@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dropkit.report import words
 from dropkit.report.numbers import ABSENT, Scale, deviation, duration, known, mean, number, p_value
 from dropkit.report.words import counted, verdict_words
+from dropkit.study.effects import effects as find_effects
 from dropkit.study.result import Run, StudyResult
 
 
@@ -72,6 +73,17 @@ def contrasts(result: StudyResult) -> Table:
                  "Paired by seed; positive means that the arm is better. p: paired t test; Holm: corrected for the number of "
                  "contrasts; sign flip: exact, from 6 seeds on; equivalence: that the difference is smaller than the margin of "
                  f"{scale.amount(result.summary.margin)}.")
+
+
+def effects(result: StudyResult) -> Table:
+    """Tabulate what each change of a factorial is worth and how each two go together; no rows for another study."""
+    scale = Scale.of(result.summary)
+    rows = [Row(words.effect_name(item), None, [item.kind, scale.difference(item.mean), scale.interval(item.low, item.high),
+                                                p_value(item.p_t), p_value(item.p_holm)]) for item in find_effects(result)]
+    return Table("What each change is worth", ["change", "effect", "mean difference", "95 % interval", "p", "Holm"], rows,
+                 "A change alone: with it less without it, on the average over all settings of the others. Two with ×: what "
+                 "they are worth together less the sum of what each is worth alone. Paired by seed; positive is better; Holm: "
+                 "corrected for the number of rows.")
 
 
 def sites(result: StudyResult) -> Table:

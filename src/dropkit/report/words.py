@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dropkit.report import look
 from dropkit.report.calibration import pooled
 from dropkit.report.curves import SEEDS, Bundle, Measure, bundle, epochs_drawn, skipped
 from dropkit.report.numbers import Scale, known, mean, number
+from dropkit.study.effects import Effect
 from dropkit.study.result import Contrast, StudyResult
 
 
@@ -76,6 +80,27 @@ def forest_caption(result: StudyResult) -> str:
                 "so few seeds give no interval.")
     return (f"The large marker is the mean difference{against}, its bar the 95 % interval, with the seeds' own differences "
             "under it; an interval clear of zero shows a difference, one inside the grey margin shows none worth having.")
+
+
+def effect_name(effect: Effect) -> str:
+    """Name a change, or two that are taken together."""
+    return " × ".join(look.shorten(change) for change in effect.changes)
+
+
+def effects_caption(found: Sequence[Effect]) -> str:
+    """Say how to read the effects of a factorial."""
+    bars = ", its bar the 95 % interval" if found[0].low is not None else ""
+    return (f"The large marker is what a change is worth on the average over all settings of the others{bars}. A row with × is "
+            "how much more two are worth together than the sum of each alone: right of zero they strengthen each other, left "
+            "of it one makes the other less needed, and at zero they add up.")
+
+
+def effects_alt(result: StudyResult, found: Sequence[Effect]) -> str:
+    """Tell each effect with its interval."""
+    scale = Scale.of(result.summary)
+    parts = [f"{' and '.join(effect.changes)}{' together' if len(effect.changes) > 1 else ''}: {scale.effect(effect)}, "
+             f"{effect.kind}" for effect in found]
+    return f"Effects on test {scale.metric}, positive where better. {'; '.join(parts)}."
 
 
 def has_intervals(result: StudyResult) -> bool:

@@ -61,9 +61,10 @@ def first_of_all(next_step: str, diagnoses: Sequence[Diagnosis]) -> str:
 
     Example:
         >>> first_of_all("Train without dropout.", [Diagnosis("mode bug", "intended", "", "", "")])
-        'First see to what was found (mode bug), which may change the verdict. If it stands: Train without dropout.'
+        'First see to what was found (mode bug), which may change the verdict. If it stands: train without dropout.'
     """
     kinds = [kind for kind in _UNSETTLING if any(found.kind == kind for found in diagnoses)]
     if not kinds:
         return next_step
-    return f"First see to what was found ({', '.join(kinds)}), which may change the verdict. If it stands: {next_step}"
+    then = next_step[:1].lower() + next_step[1:]
+    return f"First see to what was found ({', '.join(kinds)}), which may change the verdict. If it stands: {then}"

@@ -251,6 +251,21 @@ class StudyResult:
         } for name, values in scores.items()]
         return pandas.DataFrame(rows).set_index("arm")
 
+    def effects(self) -> pandas.DataFrame:
+        """Return what each change of a factorial study is worth, and how each two go together; no rows for another study.
+
+        A row is a change, or two joined by ``" x "``, whose ``difference`` is how much more the two are worth together than
+        the sum of what each is worth alone; see `dropkit.study.effects`. Values are in the metric's own unit, positive where
+        better.
+        """
+        import pandas
+
+        from dropkit.study.effects import effects
+
+        rows = [{"change": " x ".join(effect.changes), "difference": effect.mean, "low": effect.low, "high": effect.high,
+                 "p_holm": effect.p_holm, "verdict": effect.kind} for effect in effects(self)]
+        return pandas.DataFrame(rows, columns=["change", "difference", "low", "high", "p_holm", "verdict"]).set_index("change")
+
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the report, one HTML file that needs no network, and return its path.
 
