@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import dropkit as dk
-from dropkit.study.data import Partition, load
+from dropkit.study.data import load
 from dropkit.study.networks import mlp
+from dropkit.study.partition import Partition
 from dropkit.study.prepare import prepare
 from harness import Bar, Case, cores, write
 

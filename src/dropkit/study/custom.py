@@ -14,8 +14,9 @@ from torch import nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.streams import keyed, stream_number
 from dropkit.study.arms import build_arm
-from dropkit.study.data import Data, Partition
+from dropkit.study.data import Data
 from dropkit.study.experiment import Experiment
+from dropkit.study.partition import Partition
 from dropkit.study.result import Arm, Run
 
 if TYPE_CHECKING:

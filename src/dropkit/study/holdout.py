@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from dropkit.study.data import Data, digest_of, partition
+from dropkit.study.data import Data, digest_of
+from dropkit.study.partition import partition
 
 
 def set_aside(data: Data, seed: int) -> Data:

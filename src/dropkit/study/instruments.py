@@ -58,11 +58,11 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.study.data import Partition
 from dropkit.study.instruments_gradients import gradients
 from dropkit.study.instruments_modes import evaluation_noise, variance_shift
 from dropkit.study.instruments_subject import Subject
 from dropkit.study.instruments_units import ablations, evaluate, units
+from dropkit.study.partition import Partition
 from dropkit.study.prepare import Prepared
 from dropkit.study.result import finite
 from dropkit.surgery.calls import undisturbed

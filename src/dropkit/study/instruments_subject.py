@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.core.streams import keyed, stream_number
-from dropkit.study.data import Partition
+from dropkit.study.partition import Partition
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.surgery.modules import unwrap
 

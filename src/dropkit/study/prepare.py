@@ -15,11 +15,12 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
 from dropkit.study.custom import check_own, fit_of, own_data, own_part
-from dropkit.study.data import Data, Partition, load, partition, standardise
+from dropkit.study.data import Data, load
 from dropkit.study.experiment import Experiment
 from dropkit.study.holdout import set_aside
 from dropkit.study.networks import mlp
 from dropkit.study.objectives import loss_of, metric_of
+from dropkit.study.partition import Partition, partition, standardise
 from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from dropkit.study import instruments
 from dropkit.study.checkpoint import Keeper
 from dropkit.study.custom import fit_of, own_run
-from dropkit.study.data import Partition
 from dropkit.study.ensemble import begin
+from dropkit.study.partition import Partition
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm, Run, finite
 from dropkit.study.scores import brier, ece, nll, reliability

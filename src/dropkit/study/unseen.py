@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, MissingExtraError, phrase
-from dropkit.study.data import features_of, load, moments, scaled
+from dropkit.study.data import features_of, load
+from dropkit.study.partition import moments, scaled
 from dropkit.study.readers import Array, Raw, nearest, read, read_table, table_features
 
 

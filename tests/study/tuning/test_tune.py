@@ -15,8 +15,9 @@ from torch import nn
 import dropkit as dk
 from dropkit.cli.main import main
 from dropkit.core.errors import InputError
-from dropkit.study.data import load, partition
+from dropkit.study.data import load
 from dropkit.study.holdout import set_aside
+from dropkit.study.partition import partition
 from dropkit.study.prepare import prepare
 from dropkit.study.tuning.result import load_tuned
 from dropkit.study.tuning.search import NAME

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.study import worker
-from dropkit.study.data import Partition
+from dropkit.study.partition import Partition
 from dropkit.study.prepare import Prepared
 from dropkit.study.result import Arm
 from dropkit.study.training import train
