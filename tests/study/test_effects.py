@@ -104,6 +104,14 @@ def test_the_order_of_the_arms_does_not_matter():
             ("intended",): 0.08, ("decay",): 0.03, ("intended", "decay"): -0.04}
 
 
+def test_what_adds_up_but_for_rounding_adds_up():
+    means = {"none": 0.7, "intended": 0.8, "decay": 0.8, "both": 0.9}
+    assert (0.9 - 0.8) - (0.8 - 0.7) != 0
+    together = effects(study(TWO, lambda name, seed: means[name]))[2]
+    assert together.differences == [0.0] * 6
+    assert together.kind == INCONCLUSIVE
+
+
 def test_recipes_alone_can_cross():
     arms = [arm("plain", 0.5), arm("norm", 0.5, batch_norm=True), arm("noise", 0.5, noise=0.1),
             arm("all", 0.5, batch_norm=True, noise=0.1)]
