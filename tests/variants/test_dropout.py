@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import dropkit as dk
 from dropkit.core.streams import stream_number
@@ -157,3 +158,33 @@ def test_the_default_device_does_not_matter():
         expected = dropout(x, 0.3)
     with torch.device("meta"), dk.keyed(1):
         assert torch.equal(dropout(x, 0.3), expected)
+
+
+@pytest.mark.parametrize("layer", [dk.nn.Dropout(0.5), dk.nn.DropPath(0.5)], ids=["Dropout", "DropPath"])
+@pytest.mark.parametrize("kind", ["sparse", "jagged"])
+def test_data_that_is_not_dense_is_refused(layer, kind):
+    jagged = torch.nested.nested_tensor([torch.ones(2, 3)], layout=torch.jagged)
+    x = torch.ones(3, 4).to_sparse() if kind == "sparse" else jagged
+    with pytest.raises(dk.InputError, match="dense data"):
+        layer(x)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_data_that_calls_itself_strided_is_refused():
+    with pytest.raises(dk.InputError, match="got a nested tensor"):
+        dk.nn.Dropout(0.5)(torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)]))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.parametrize("layer", [dk.nn.Dropout(0.5), dk.nn.DropBlock2d(0.1), dk.nn.GaussianDropout(0.5)])
+def test_torchscript_is_refused_and_a_folded_copy_is_not(layer):
+    with pytest.raises(dk.InputError, match=r"fold\(model, example\)"):
+        torch.jit.script(nn.Sequential(nn.Identity(), layer))
+    model = nn.Sequential(nn.Linear(4, 4), dk.nn.Dropout(0.5)).eval()
+    x = torch.ones(2, 4)
+    assert torch.equal(torch.jit.script(dk.fold(model, x))(x), model(x))
+
+
+def test_a_generator_is_one():
+    with pytest.raises(dk.InputError, match=r"a generator is a torch\.Generator; got 3"):
+        dropout(torch.ones(3), generator=3)

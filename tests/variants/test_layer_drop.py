@@ -246,3 +246,9 @@ def test_two_processes_agree_and_do_not_hang(tmp_path):
                          capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stdout[-500:] + run.stderr[:4000]
     assert run.stdout.count("agreed") == 2
+
+
+@pytest.mark.parametrize("layers", [[1], 3, [nn.Linear(2, 2), "x"]])
+def test_layers_are_modules(layers):
+    with pytest.raises(dk.InputError, match="layers are modules"):
+        LayerDrop(layers)

@@ -155,3 +155,10 @@ def test_vectors_are_refused(shape):
 def test_a_model_without_such_layers_is_refused(model, where):
     with pytest.raises(dk.InputError, match="linear layers or convolutions that match; got"):
         MaxNorm(model, where=where)
+
+
+def test_it_bounds_a_model_and_follows_an_optimiser():
+    with pytest.raises(dk.InputError, match="weights of a model; got 'a'"):
+        MaxNorm("a")
+    with pytest.raises(dk.InputError, match="steps of a torch optimiser; got 'a'"):
+        MaxNorm(nn.Linear(2, 2)).attach("a")

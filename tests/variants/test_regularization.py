@@ -99,3 +99,8 @@ def test_wrong_sizes_are_refused(size):
 def test_terms_that_need_a_forward_pass_say_so():
     with pytest.raises(dk.InputError, match="after a forward pass in training"):
         regularization_loss(learned())
+
+
+def test_it_is_the_loss_of_a_model():
+    with pytest.raises(dk.InputError, match="that of a model; got 3"):
+        regularization_loss(3, data_size=2)

@@ -120,3 +120,8 @@ def test_wrong_data_is_refused(training):
         standout(torch.ones(3, dtype=torch.int64), training=training)
     with pytest.raises(dk.InputError, match=r"keeps the shape of its input; got \(2,\)"):
         standout(torch.ones(4), training=training, activation=nn.GLU())
+
+
+def test_an_activation_can_be_called():
+    with pytest.raises(dk.InputError, match="an activation is a module or a function; got 3"):
+        Standout(activation=3)

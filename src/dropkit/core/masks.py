@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dropkit.core.errors import InputError
+from dropkit.core.errors import InputError, phrase
 
 UNSCALED, INVERTED, ALPHA = 0, 1, 2
 """What the kernels multiply kept elements by: nothing; 1 / (1 - p), which keeps the mean; or the factor that keeps variance 1
@@ -82,7 +82,7 @@ def check_data(x: Any) -> Tensor:
         x: what the caller passed.
 
     Raises:
-        InputError: for other values, integer and bool tensors included.
+        InputError: for other values, integer and bool tensors included, and for nested and sparse tensors.
 
     Example:
         >>> check_data(torch.zeros(2)).shape
@@ -93,6 +93,9 @@ def check_data(x: Any) -> Tensor:
     if not (x.is_floating_point() or x.is_complex()):
         raise InputError("dropout acts on floating-point data", got=x.dtype,
                          fix="Convert the data, as in x.float(), or drop before rounding to integers")
+    if x.is_nested or x.layout is not torch.strided:
+        raise InputError("dropout acts on dense data", got=phrase("a nested tensor" if x.is_nested else f"layout {x.layout}"),
+                         fix="Drop in x.values(), which are dense, and build the tensor from them anew")
     return x
 
 

@@ -34,8 +34,28 @@ def draw_seed(generator: torch.Generator | None = None) -> Tensor:
     """
     if generator is None:
         return _opaque_draw() if torch.compiler.is_compiling() else torch.randint(_LOWEST, _HIGHEST, (), device="cpu")
+    check_generator(generator)
     seed = torch.randint(_LOWEST, _HIGHEST, (), generator=generator, device=generator.device)
     return seed.cpu()
+
+
+def check_generator(generator: Any) -> torch.Generator:
+    """A random generator, or an error for anything else.
+
+    Args:
+        generator: what the caller passed.
+
+    Raises:
+        InputError: it is not a generator.
+
+    Example:
+        >>> check_generator(torch.Generator()).device
+        device(type='cpu')
+    """
+    if not isinstance(generator, torch.Generator):
+        raise InputError("a generator is a torch.Generator", got=generator,
+                         fix="Pass torch.Generator().manual_seed(0), or use dk.keyed(seed) for masks by a seed")
+    return generator
 
 
 def check_integer(value: Any, name: str, bits: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.philox import derive_seed
-from dropkit.core.seeds import check_integer, check_seed, draw_seed, seed_tensor
+from dropkit.core.seeds import check_generator, check_integer, check_seed, draw_seed, seed_tensor
 
 Shard = dict[str, tuple[int, ...]]
 
@@ -224,7 +224,7 @@ def is_free(generator: torch.Generator | None = None) -> bool:
     """
     if generator is None:
         return _THREAD.context is None and not _ever_keyed
-    return generator.device.type == "cpu"
+    return check_generator(generator).device.type == "cpu"
 
 
 def is_keyed() -> bool:

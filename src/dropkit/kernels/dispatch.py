@@ -16,6 +16,7 @@ from dropkit.kernels import reference
 from dropkit.kernels.native import ops as native
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_DENSE = torch.strided  # of which nested tensors call themselves, too
 _HAS_NATIVE = native.KERNEL is not None
 _HAS_DERIVATIVES = native.DERIVATIVES is not None
 _is_compiling, _transforms = torch.compiler.is_compiling, torch._C._functorch.maybe_current_level
@@ -215,8 +216,8 @@ def apply_noise(x: Tensor, seed: Tensor, strength: Tensor, law: str, mask_shape:
 
 def can_draw(x: Tensor) -> bool:
     """Tell whether `draw_and_apply` takes x: an ordinary CPU tensor in eager mode, and the native kernel is there."""
-    return (_HAS_NATIVE and type(x) in _PLAIN and x.is_cpu and x.dtype in native.DTYPES and not _is_compiling()
-            and _transforms() is None)
+    return (_HAS_NATIVE and type(x) in _PLAIN and x.is_cpu and x.dtype in native.DTYPES and x.layout is _DENSE
+            and not x.is_nested and not _is_compiling() and _transforms() is None)
 
 
 def draw_then_apply(x: Tensor, rate: float, generator: torch.Generator | None = None,

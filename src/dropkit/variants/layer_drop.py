@@ -87,7 +87,7 @@ class LayerDrop(RateSite, nn.ModuleList):
         safe: whether skipped layers' parameters get zero gradients; ``None`` means only when a process group is up.
 
     Raises:
-        InputError: for a rate outside [0, 1], or a ``safe`` that is none of True, False and None.
+        InputError: for a rate outside [0, 1], layers that are not modules, or a ``safe`` that is none of True, False and None.
 
     Shape:
         Input: what the first layer takes. Output: what the last layer that runs returns.
@@ -99,7 +99,7 @@ class LayerDrop(RateSite, nn.ModuleList):
     """
 
     def __init__(self, layers: Iterable[nn.Module] | None = None, p: float = 0.2, *, safe: bool | None = None) -> None:
-        super().__init__(layers)
+        super().__init__(_check_layers(layers))
         if safe not in (True, False, None):
             raise InputError("safe is True, False or None", got=safe, fix="None decides by whether a process group is up")
         self.p, self.safe = p, safe
@@ -182,3 +182,10 @@ def _with_zero_gradients(x: Any, layer: nn.Module) -> Any:
         if parameter.requires_grad and parameter.numel():
             zero = zero + torch.where(never, parameter.reshape(-1)[0].to(value), 0.0)
     return (value + zero, *x[1:]) if isinstance(x, tuple) else value + zero
+
+
+def _check_layers(layers: Iterable[nn.Module] | None) -> Iterable[nn.Module] | None:
+    found = layers if layers is None or not isinstance(layers, Iterable) else list(layers)
+    if found is not None and not (isinstance(found, list) and all(isinstance(layer, nn.Module) for layer in found)):
+        raise InputError("layers are modules, in their order", got=found, fix="Pass a list of nn.Module")
+    return found

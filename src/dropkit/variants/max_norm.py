@@ -86,6 +86,8 @@ class MaxNorm:
 
     def __init__(self, model: nn.Module, c: float = 3.0, where: str = "*") -> None:
         self.c = _check_bound(c)
+        if not isinstance(model, nn.Module):
+            raise InputError("max-norm bounds the weights of a model", got=model, fix="Pass the nn.Module")
         self.layers = [module for name, module in model.named_modules()
                        if isinstance(module, _LAYERS) and fnmatchcase(name, where)
                        and isinstance(module._parameters.get("weight"), nn.Parameter)]
@@ -114,6 +116,9 @@ class MaxNorm:
         Returns:
             A handle whose ``remove()`` ends it.
         """
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise InputError("max-norm follows the steps of a torch optimiser", got=optimizer,
+                             fix="Pass the optimiser, or call the MaxNorm itself after each step")
         return optimizer.register_step_post_hook(lambda *_: self())
 
 

@@ -53,6 +53,8 @@ def regularization_loss(model: nn.Module, data_size: int | None = None) -> Tenso
         >>> regularization_loss(model, data_size=1000).shape
         torch.Size([])
     """
+    if not isinstance(model, nn.Module):
+        raise InputError("a regularisation loss is that of a model", got=model, fix="Pass the nn.Module")
     size = 1 if data_size is None else check_integer(data_size, "data_size", 63)
     if size < 1:
         raise InputError("data_size is a number of training examples, at least 1", got=data_size, fix="Pass len(dataset)")

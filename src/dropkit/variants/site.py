@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
 
 
@@ -17,6 +18,12 @@ class StreamSite(nn.Module):
 
     stream: str | None = None
     """The site's name under ``dk.keyed``; ``dk.swap`` sets it to the module's path."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse ``torch.jit.script``, which calls this first and would complain about a line of dropkit's own source."""
+        raise InputError("dropkit's layers do not go into TorchScript", got=phrase(f"a {type(self).__name__} to script"),
+                         fix="Use torch.compile or torch.export; dk.fold(model, example) gives a copy for deployment without "
+                             "dropout, which can be scripted")
 
 
 class RateSite(StreamSite):

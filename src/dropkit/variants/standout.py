@@ -89,7 +89,7 @@ class Standout(StreamSite):
         activation: a module or function, applied element by element. Default: None, the identity.
 
     Raises:
-        InputError: for an alpha or beta that is not a finite number.
+        InputError: for an alpha or beta that is not a finite number, or an activation that cannot be called.
 
     Shape:
         Input: any. Output: as the input.
@@ -107,7 +107,7 @@ class Standout(StreamSite):
     def __init__(self, alpha: float = 1.0, beta: float = 0.0, activation: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.alpha, self.beta = _check_number(alpha, "alpha"), _check_number(beta, "beta")
-        self.activation = activation
+        self.activation = _check_activation(activation)
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop in training mode, multiply by the probability of keeping otherwise; see `standout`.
@@ -131,6 +131,12 @@ def _activated(x: Tensor, activation: Callable[[Tensor], Tensor] | None) -> Tens
         raise InputError("an activation keeps the shape of its input", got=tuple(y.shape),
                          fix=f"Pass an element-wise activation; the input's shape is {tuple(x.shape)}")
     return y
+
+
+def _check_activation(activation: Any) -> Callable[[Tensor], Tensor] | None:
+    if activation is not None and not callable(activation):
+        raise InputError("an activation is a module or a function", got=activation, fix="Pass one such as nn.ReLU()")
+    return activation  # type: ignore[no-any-return]
 
 
 def _check_number(value: Any, name: str) -> float:
