@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dropkit.core.errors import MissingExtraError
+from dropkit.core.errors import InputError, MissingExtraError
 from dropkit.report import look, page, tables, words
 from dropkit.report.page import render, write_report
 from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, SAME, load_result
@@ -203,6 +203,13 @@ def test_a_factorial_tells_what_each_change_is_worth(pages):
     alt = next(plot["aria-label"] for plot in found.all("div", role="img") if plot["id"] == "plot-effects")
     assert "intended and weight_decay=0.001 together: " in alt
     assert tables.effects(factory.classification()).rows == []
+
+
+def test_a_result_that_lacks_runs_is_refused(tmp_path):
+    result = factory.classification()
+    dataclasses.replace(result, runs=result.runs[:-1]).save(tmp_path / "result.json")
+    with pytest.raises(InputError, match="no run of intended, seed 7"):
+        load_result(tmp_path)
 
 
 def test_user_text_is_escaped_everywhere(pages):

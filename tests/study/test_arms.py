@@ -68,6 +68,7 @@ def test_arms_start_from_the_same_weights_and_carry_their_rates():
     (build, ["none", "none"], "at least two arms"),
     (build, ["none", "reducd"], "Did you mean 'reduced'?"),
     (build, {"none": 0.0, "more": 3.0}, "1.2"),
+    (build, {"none": 0.0, 3: 1.0}, "an arm's name is text"),
     (build, {"none": 0.0, "less": -1.0}, "factor of at least 0"),
     (build, {"none": 0.0, "odd": {"nowhere": 0.5}}, "nowhere"),
     (lambda: 3, None, "got int"),

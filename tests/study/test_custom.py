@@ -66,6 +66,12 @@ def test_masks_are_keyed_and_fresh_at_each_step():
     assert not torch.equal(masks[0][0], masks[2][0])
 
 
+def test_an_accuracy_in_percent_is_refused():
+    ready = own(lambda model, arm, seed: {"test": 93.0})
+    with pytest.raises(InputError, match=r"share in \[0, 1\].*Divide percentages by 100"):
+        train(ready, ready.arms[0], 0)
+
+
 @pytest.mark.parametrize("returned", [None, 0.5, {"val": 0.5}, {"test": 0.5, "loss": 1.0}, {"test": float("nan")},
                                       {"test": "x"}])
 def test_other_returns_are_refused(returned):

@@ -151,6 +151,14 @@ def test_studies_without_instruments_or_a_plain_arm_are_read():
     assert kinds(result) == kinds(bare) == []
 
 
+def test_masks_that_drop_everything_are_alike_and_no_bug():
+    result = changed(mask_noise=[0.0, 0.0])
+    assert ("mode bug", "intended") in kinds(result)
+    arms = [dataclasses.replace(arm, sites=[dataclasses.replace(site, p=float(site.p > 0)) for site in arm.sites])
+            for arm in result.arms]
+    assert ("mode bug", "intended") not in kinds(dataclasses.replace(result, arms=arms))
+
+
 def test_findings_are_kept_with_the_result(tmp_path):
     result = changed(output_zeros=[0.5, 0.5])
     result = dataclasses.replace(result, diagnoses=diagnose(result))

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dropkit as dk
 from dropkit.core.errors import InputError
+from dropkit.study import driver
 from dropkit.study.checkpoint import marks
 from dropkit.study.ledger import read_failures, read_progress
 from dropkit.study.result import load_result
@@ -236,8 +239,31 @@ def test_arms_from_text_run_to_a_result_with_references_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"seeds": 0}, {"seeds": True}, {"seeds": [1, 1]}, {"seeds": [-1]}, {"seeds": [0.5]},
-                                     {"jobs": 0}, {"arms": {"none": 0}}])
+                                     {"seeds": None}, {"seeds": 2**70}, {"seeds": [True, 1]}, {"seeds": "ab"},
+                                     {"tensorboard": 3}, {"jobs": 0}, {"arms": {"none": 0}}])
 def test_bad_arguments_leave_nothing_behind(options, file, tmp_path):
     with pytest.raises(InputError):
         study(file, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [np.int64(2), np.arange(2), (0, 1)])
+def test_seeds_of_numpy_are_seeds(seeds):
+    found = driver._seeds(seeds)
+    assert found == [0, 1]
+    assert all(type(seed) is int for seed in found)
+
+
+@pytest.mark.parametrize("call", [dk.study, dk.tune])
+def test_what_is_no_experiment_is_refused(call):
+    with pytest.raises(InputError, match=r"what is studied is a dropkit\.Experiment, or named by text; got int"):
+        call(3)
+
+
+def test_a_folder_is_named_by_text(file):
+    with pytest.raises(InputError, match="out is the path of a folder; got 3"):
+        study(file, 3)
+
+
+def test_the_folder_of_a_long_name_can_be_made():
+    assert driver._folder(None, "n" * 400) == Path("runs") / ("n" * 60)

@@ -118,6 +118,12 @@ def test_recipes_alone_can_cross():
     assert crossing(arms).labels == [["plain", "norm"], ["plain", "noise"]]
 
 
+def test_an_arm_with_a_reference_of_its_own_is_left_out():
+    classic = dataclasses.replace(arm("classic", 0.5, classic=True), reference="intended")
+    away = dataclasses.replace(arm("without 1", 0.25), reference="intended")
+    assert crossing([*TWO, classic, away]).labels == [["none", "intended"], ["none", "decay"]]
+
+
 def test_a_sweep_beside_a_factorial_is_left_out():
     found = crossing([*TWO, arm("quarter", 0.25), arm("half", 0.125)])
     assert found.labels == [["none", "intended"], ["none", "decay"]]

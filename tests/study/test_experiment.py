@@ -40,6 +40,8 @@ def test_defaults_are_enough():
     ({"model": needs}, "needs(width): missing a required argument: 'width'"),
     ({"model": build, "rates": {"p": 0.5}}, "unexpected keyword argument 'p'"),
     ({"rates": {"p": 0.5}}, "rates without model"),
+    ({"model": build, "rates": 3}, "maps arguments of a model builder to rates; got 3"),
+    ({"name": 3}, "name is text"),
 ])
 def test_wrong_fields_are_named(fields, words):
     with pytest.raises(InputError) as caught:

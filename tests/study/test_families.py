@@ -55,6 +55,13 @@ def test_rates_left_out_are_none_beside_dropout_and_as_intended_for_dropout_itse
     assert dk.arm({"1": 0.9}, noise=0.1).rates == {"1": 0.9}
 
 
+@pytest.mark.parametrize("term", ["noise=0", "members=1", "early_stopping=0", "label_smoothing=0", "weight_decay=0"])
+def test_a_change_to_what_changes_nothing_stands_without_dropout_too(term):
+    """Beside noise=0.1 it is the baseline, and the two differ in the noise alone."""
+    assert rates(made(f"intended,{term}")[term]) == [0.0, 0.0]
+    assert len(made(f"intended,{term},factorial")) == 4
+
+
 def test_a_sweep_of_factors_leaves_out_what_would_drop_nearly_all():
     arms = made("rates", rate=0.7)
     assert list(arms) == ["none", "factor=0.25", "reduced", "factor=0.75", "intended", "factor=1.25"]

@@ -1,11 +1,13 @@
 """The ledger keeps whole runs, for one experiment, for one writer."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dropkit.core.errors import InputError
-from dropkit.study.ledger import NAME, Ledger, LedgerError, check_folder, read_failures, read_progress
+from dropkit.study.folder import check_folder
+from dropkit.study.ledger import NAME, Ledger, LedgerError, read_failures, read_progress
 from dropkit.study.result import Arm, Bin, Run, SiteRate
 
 ARM = Arm("intended", "the intended rates", [SiteRate("1", "Dropout", 0.5)])
@@ -52,8 +54,15 @@ def test_places_that_hold_something_else_are_refused(tmp_path):
     with pytest.raises(InputError, match="new, empty, or holds this study"):
         Ledger(tmp_path, "h", "digits", PLAN)
     with pytest.raises(InputError, match="the output is a folder"):
-        check_folder(tmp_path / "thesis.txt")
+        check_folder(tmp_path / "thesis.txt", NAME, "study")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x", "x" * 300])
+def test_a_place_that_cannot_be_made_is_refused(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"can be made and written to.*Choose another place with --out"):
+        Ledger(Path(place), "h", "digits", PLAN)
 
 
 def test_a_damaged_ledger_is_named(tmp_path):

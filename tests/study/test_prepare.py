@@ -24,6 +24,9 @@ LABELS, VALUES = torch.arange(40) % 3, torch.linspace(0, 1, 40)
 
 @pytest.mark.parametrize(("fields", "words"), [
     ({"model": lambda: net(5)}, "One example has shape (4,)"),
+    ({"model": lambda: net().double()}, "type torch.float32; convert inside the model"),
+    ({"data": (torch.arange(160).reshape(40, 4), LABELS)}, "whole numbers are taken for token ids: pass floats"),
+    ({"model": lambda: net().requires_grad_(False)}, "parameters that learn"),
     ({"model": lambda: net(4, 2)}, "labels run up to 2, so outputs are (N, 3) or wider; got outputs of shape (8, 2)"),
     ({"model": lambda: Pair(nn.Linear(4, 3), nn.Dropout(0.5))}, "returns one tensor"),
     ({"data": (X, VALUES), "model": lambda: net(4, 2)}, "outputs have the targets' shape (N, 1)"),

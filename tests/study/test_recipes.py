@@ -137,6 +137,27 @@ def test_noise_is_a_function_of_seed_and_step_and_is_off_in_evaluation(monkeypat
     assert abs(added[True].std() - 0.5) < 5 * 0.5 / math.sqrt(2 * added[True].numel())
 
 
+def test_batch_norm_is_of_its_layers_type():
+    class Double(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.double())
+    run = session("none,batch_norm", "batch_norm", model=lambda: Double(*build()).double())
+    assert run.model.get_submodule("0.batch_norm").weight.dtype == torch.float64
+
+
+def test_max_norm_leaves_frozen_weights_as_they_are():
+    def frozen():
+        model = build()
+        model[0].weight.requires_grad_(False)
+        return model
+    run = session("none,max_norm=0.1", "max_norm=0.1", model=frozen)
+    before = run.model[0].weight.clone()
+    run.run_epoch()
+    assert torch.equal(run.model[0].weight, before)
+    assert before.norm(dim=1).max() > 0.1
+    assert run.model[3].weight.norm(dim=1).max() < 0.1 * (1 + 1e-5)
+
+
 def test_batch_norm_stands_behind_every_layer_but_the_last():
     run = session("none,batch_norm", "batch_norm")
     assert [name for name, module in run.model.named_modules() if isinstance(module, nn.BatchNorm1d)] == [

@@ -218,6 +218,10 @@ class TestSentences:
                                   "without, leaning towards hurts; a verdict needs at least 5.")
         assert found.arm == "none"
 
+    def test_level_means_are_not_told_apart(self):
+        for alike in ([0.0], [0.1, -0.1], [0.1, -0.1] * 4):
+            assert verdict(intended=alike).next_step.endswith("The means are level: if a choice is due now, choose by cost.")
+
     def test_leaning_neither_way(self):
         assert verdict(intended=[0.0]).sentence == (
             "Cannot tell with 1 seed: with the intended rates, test accuracy is the same as without, "

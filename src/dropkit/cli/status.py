@@ -55,9 +55,11 @@ def _study(folder: Path, command: str) -> int:
 def _tuning(folder: Path) -> int:
     from dropkit.study.tuning.result import CONFIRM
     from dropkit.study.tuning.search import progress_of
+    from dropkit.study.wording import count
 
     done, best = progress_of(folder)
-    print(f"tuning: {done} trials finished" + ("" if best is None else f", best {best[1]:.4g} on validation at {best[0]}"))
+    top = "" if best is None else f", best {best[1]:.4g} on validation at {best[0]}"
+    print(f"tuning: {count(done, 'trial')} finished{top}")
     if not (folder / CONFIRM).exists():
         print("Run the same `dropkit tune` command to go on.")
         return 0

@@ -62,10 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(result: Any) -> None:
     from dropkit.cli.summary import print_summary
     from dropkit.study.tuning.progress import words
+    from dropkit.study.wording import count
 
     tuning = result.tuning
-    print(f"Best of {len(tuning.trials)} trials: {words(tuning.chosen.rates)} "
-          f"(validation {tuning.metric} {tuning.chosen.value:.4g} over {len(tuning.seeds)} seeds)")
+    print(f"Best of {count(len(tuning.trials), 'trial')}: {words(tuning.chosen.rates)} "
+          f"(validation {tuning.metric} {tuning.chosen.value:.4g} over {count(len(tuning.seeds), 'seed')})")
     for one in tuning.importances:
         print(f"  importance of {one.label}: {one.mean:.2f} ± {one.sd:.2f}")
     if result.tuned_arm != "tuned" and result.study is not None:

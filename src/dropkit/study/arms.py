@@ -60,6 +60,8 @@ def _specs(given: ArmSpec | None, intended: Sequence[SiteRate]) -> dict[str, Spe
     if isinstance(given, str):
         return read_arms(given, intended)
     if isinstance(given, Mapping):
+        if not all(isinstance(name, str) for name in given):
+            raise InputError("an arm's name is text", got=phrase(str(list(given))), fix="Put the names into quotes")
         return {name: _spec(name, spec) for name, spec in given.items()}
     if isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given):
         return read_arms(",".join(given), intended)
@@ -130,7 +132,7 @@ def _arm(name: str, spec: Spec, intended: list[SiteRate], experiment: Experiment
 def _rates_of(rates: float | Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
               builder: Builder) -> list[SiteRate]:
     if not isinstance(rates, Mapping):
-        return [SiteRate(site.name, site.kind, check_rate(site.p * rates)) for site in intended]
+        return [SiteRate(site.name, site.kind, check_rate(round(site.p * rates, 12))) for site in intended]
     if experiment.rates:
         return _matched(rates, intended)
     model = swap(build_bare(builder, {}))

@@ -62,7 +62,8 @@ def _tests_disagree(found: Contrast) -> list[str]:
 def _coarse_test_set(summary: Summary) -> list[str]:
     if summary.unit != "points" or summary.n_test < 1 or summary.margin <= 0 or summary.margin * summary.n_test >= 1:
         return []
-    return [f"One of the {count(summary.n_test, 'test example')} is worth {100 / summary.n_test:.2f} points, more than "
+    each = "The only test example" if summary.n_test == 1 else f"One of the {summary.n_test} test examples"
+    return [f"{each} is worth {100 / summary.n_test:.2f} points, more than "
             f"the margin of {margin_words(summary)}: hold out at least {math.ceil(1 / summary.margin)} test examples, "
             "or widen the margin."]
 

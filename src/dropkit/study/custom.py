@@ -77,6 +77,9 @@ def own_run(ready: Prepared, arm: Arm, seed: int) -> Run:
     with keyed(stream_number(f"masks:{seed}")):
         returned = train(model, arm, seed)
     found = _checked(returned)
+    if ready.metric_name == "accuracy" and not all(0 <= value <= 1 for value in found.values()):
+        raise InputError("an accuracy is a share in [0, 1]", got=phrase(str(found)),
+                         fix="Divide percentages by 100, or give the metric another name and higher_is_better=True")
     known, sign = found.get("train"), 1.0 if ready.higher_is_better else -1.0
     return Run(arm=arm.name, seed=seed, status="finished", train_loss=None, train_metric=None, train_eval_loss=None,
                train_eval_metric=known, val_loss=None, val_metric=found.get("val"), test_loss=None, test_metric=found["test"],

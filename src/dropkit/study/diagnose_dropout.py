@@ -28,7 +28,8 @@ def mode_bug(evidence: Evidence) -> list[Diagnosis]:
             "overridden on the way to evaluation; `dropkit audit` names the line."))
     for arm in evidence.dropping[:1]:
         noise = [max(measured(run, "mask_noise"), default=None) for run in evidence.runs[arm.name]]
-        if noise and arm.recipe.schedule is None and all(value == 0 for value in noise):
+        all_or_nothing = all(site.p in (0, 1) for site in arm.sites)  # then no two masks differ
+        if noise and arm.recipe.schedule is None and not all_or_nothing and all(value == 0 for value in noise):
             found.append(Diagnosis(
                 "mode bug", arm.name, f"The dropout of arm {arm.name!r} never acts in training, though its rates are above 0.",
                 f"gradients are the same to the bit whatever the mask; {_both_modes(evidence, arm)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dropkit.core.errors import InputError
+from dropkit.core.errors import InputError, phrase
 from dropkit.study.arms import ArmSpec
 from dropkit.study.cautions import cautions
 from dropkit.study.checkpoint import Place
@@ -26,7 +27,7 @@ from dropkit.study.experiment import Experiment
 from dropkit.study.fingerprint import fingerprint, structure
 from dropkit.study.fused_choice import choose
 from dropkit.study.instruments_time import time_in_dropout
-from dropkit.study.ledger import Ledger, check_folder
+from dropkit.study.ledger import Ledger
 from dropkit.study.objectives import optimizer_name
 from dropkit.study.prepare import Prepared, prepare, settled_model
 from dropkit.study.provenance import git_state, machine, versions
@@ -36,6 +37,9 @@ from dropkit.study.runner import Observer, Progress, clear, run_tasks
 from dropkit.study.tensorboard import Board, board_in
 from dropkit.study.verdict import judge
 from dropkit.study.worker import dump, handed_over
+
+_MOST_SEEDS = 1_000_000
+_NAME = 60  # characters of an experiment's name that its folder has, in at most four bytes each
 
 Source = Experiment | tuple[str, dict[str, Any]]  # or a reference and the options that go with it
 
@@ -65,10 +69,9 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     chosen = _seeds(seeds)
-    experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
+    experiment = experiment_of(source)
     ready = prepare(experiment, arms)
     settled = _Settled(chosen, running, reference_of(ready.arms), _folder(out, _name(experiment)))
-    check_folder(settled.folder)
     board = board_in(tensorboard, settled.folder)
     digest = fingerprint(ready)
     plan = {arm.name: chosen for arm in ready.arms}
@@ -85,6 +88,20 @@ def run_study(source: Source, *, arms: ArmSpec | None, seeds: int | Sequence[int
     result = replace(result, diagnoses=found, verdict=replace(verdict, next_step=first_of_all(verdict.next_step, found)))
     result.save(settled.folder / "result.json")
     return result
+
+
+def experiment_of(source: Source) -> Experiment:
+    """Return the experiment, found by its reference where that is what was given.
+
+    Raises:
+        InputError: there is no such thing, or it is something else.
+    """
+    if isinstance(source, tuple):
+        return find_experiment(source[0], **source[1])
+    if not isinstance(source, Experiment):
+        raise InputError("what is studied is a dropkit.Experiment, or named by text", got=phrase(type(source).__name__),
+                         fix='Pass dk.Experiment(...), or for example "digits" or "file.py:experiment"')
+    return source
 
 
 def _costs(ready: Prepared) -> list[str]:
@@ -179,18 +196,30 @@ def _name(experiment: Experiment) -> str:
 
 
 def _folder(out: str | os.PathLike[str] | None, name: str) -> Path:
-    return Path(out) if out is not None else Path("runs") / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study")
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise InputError("out is the path of a folder", got=out, fix="Pass text or a pathlib.Path")
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:_NAME]
+    return Path(out) if out is not None else Path("runs") / (plain or "study")
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    fine = all(type(seed) is int and 0 <= seed < 2**63 for seed in chosen)
-    if isinstance(seeds, bool) or not chosen or not fine or len(set(chosen)) < len(chosen):
+def _seeds(seeds: Any) -> list[int]:
+    try:
+        number = None if isinstance(seeds, bool) else operator.index(seeds)
+    except TypeError:
+        number = None
+    chosen = _listed(seeds) if number is None else list(range(min(number, _MOST_SEEDS + 1)))
+    if not 0 < len(chosen) <= _MOST_SEEDS or not all(0 <= seed < 2**63 for seed in chosen) or len(set(chosen)) < len(chosen):
         raise InputError("seeds is a number of seeds of at least 1, or distinct whole numbers of at least 0", got=seeds,
                          fix="8 is a good number; under 5 give no verdict")
     return chosen
 
 
+def _listed(seeds: Any) -> list[int]:
+    """Return seeds that were given one by one as plain integers, NumPy's among them; nothing where they are something else."""
+    try:
+        return [] if any(isinstance(seed, bool) for seed in seeds) else [operator.index(seed) for seed in seeds]
+    except TypeError:
+        return []
 
 
 def _command() -> str:

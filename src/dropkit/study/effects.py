@@ -85,13 +85,16 @@ def effects(result: StudyResult) -> list[Effect]:
 def crossing(arms: Sequence[Arm]) -> Crossing | None:
     """Find the factors that a study's arms cross fully, or None where fewer than two do.
 
-    Rates that occur with some of the recipes only, as a sweep beside a factorial does, are left out.
+    Left out are rates that occur with some of the recipes only, as a sweep beside a factorial does, and arms that have a
+    reference of their own, as classic scaling has.
 
     Args:
         arms: of the study.
     """
     placed: dict[tuple[Any, Any], str] = {}
     for arm in arms:
+        if arm.reference is not None:
+            continue
         setting = tuple(site.p for site in arm.sites)  # not their names, which a normalisation beside them may shift
         placed.setdefault((setting, frozenset(arm.recipe.changes().items())), arm.name)
     settings, recipes = (list(dict.fromkeys(key[part] for key in placed)) for part in range(2))

@@ -91,6 +91,11 @@ class Experiment:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise InputError("name is text, which the report shows", got=self.name, fix="Put it into quotes")
+        if not isinstance(self.rates, Mapping):
+            raise InputError("`rates` maps arguments of a model builder to rates", got=self.rates,
+                             fix='Pass for example rates={"p": 0.5}')
         _check_source(self)
         _check_builder(self)
         _check_choice("task", self.task, TASKS)

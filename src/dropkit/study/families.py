@@ -11,6 +11,7 @@ from dropkit.core.errors import InputError, phrase
 from dropkit.study.readers import nearest
 from dropkit.study.result import SiteRate
 from dropkit.study.spec import CHANGES, Spec, arm
+from dropkit.study.wording import count
 
 FACTORS = {"none": 0.0, "reduced": 0.5, "intended": 1.0}
 """Arms that are a factor on the intended rates, by name."""
@@ -199,14 +200,15 @@ def _factorial(single: Sequence[str]) -> dict[str, Spec]:
         if "+" in item or any(getattr(spec.recipe, field) is not None for field in _OF_DROPOUT):
             raise InputError("a factorial combines single rate terms and changes that stand without dropout, too", got=item,
                              fix="List such as none,intended,weight_decay=0.001,batch_norm,factorial")
-        key = name.partition("=")[0] if spec.recipe.changes() else "rates"
+        term = name.partition("=")[0]
+        key = term if term in CHANGES else "rates"
         levels.setdefault(key, ["none"] if key == "rates" else [""])
         if name not in levels[key]:
             levels[key].append(name)
     cells = [_joined(cell) for cell in itertools.product(*levels.values())]
     if sum(len(values) > 1 for values in levels.values()) < 2 or len(cells) > _LIMIT:
         raise InputError(f"a factorial has at least two things that change, and at most {_LIMIT} arms",
-                         got=phrase(f"{len(cells)} arms of {', '.join(single) or 'nothing'}"),
+                         got=phrase(f"{count(len(cells), 'arm')} of {', '.join(single) or 'nothing'}"),
                          fix="List such as intended,weight_decay=0.001,factorial")
     return _read(cells)
 

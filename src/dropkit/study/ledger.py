@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dropkit.core.errors import DropkitError, InputError, phrase
+from dropkit.study.folder import check_folder, lock_folder
 from dropkit.study.result import Arm, Run, run_from
 
 NAME = "ledger.sqlite"
@@ -52,14 +51,8 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, experiment_hash: str, name: str, plan: dict[str, list[int]]) -> None:
-        check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise InputError("one study at a time writes to a folder", got=str(folder),
-                             fix="Wait for the other one, or choose another folder with --out") from error
+        check_folder(folder, NAME, "study")
+        self._lock = lock_folder(folder, "study")
         try:
             self._db = _open(folder / NAME)
             self._claim(folder, experiment_hash, name, plan)
@@ -131,15 +124,6 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse an output place that is a file, or a folder with other things in it, before anything is written."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("the output is a folder", got=str(folder), fix="Choose another place with --out")
-    if folder.is_dir() and not (folder / NAME).exists() and any(item.name != ".lock" for item in folder.iterdir()):
-        raise InputError("the output folder is new, empty, or holds this study", got=str(folder),
-                         fix="Choose another folder with --out")
 
 
 def read_failures(folder: Path) -> dict[tuple[str, int], str]:

@@ -145,6 +145,9 @@ def _try(ready: Prepared, arm: Arm) -> None:
     check_model(arm, model)
     if fit_of(model) is not None:
         check_own(arm)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("a model to train has parameters that learn", got=phrase("none with requires_grad=True"),
+                         fix="Leave some of them trainable in the builder")
     outputs = _forward(model, x, y)
     _check_outputs(outputs, ready)
     try:
@@ -161,13 +164,20 @@ def _try(ready: Prepared, arm: Arm) -> None:
                          fix="Look at the loss, the metric and the scale of the model's outputs")
 
 
+def _remedy(x: Tensor, error: Exception) -> str:
+    if "dtype" not in str(error):
+        return "reshape inside the model where it expects another"
+    if x.is_floating_point():
+        return "convert inside the model where it expects another"
+    return "whole numbers are taken for token ids: pass floats, as in x.astype('float32'), unless an embedding reads them"
+
+
 def _forward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     try:
         outputs = outputs_of(model.train(), x, y)
     except Exception as error:
         raise InputError("the model takes a batch of the data", got=phrase(f"{type(error).__name__}: {error}"),
-                         fix=f"One example has shape {tuple(x.shape[1:])} and type {x.dtype}; "
-                             "reshape inside the model where it expects another") from error
+                         fix=f"One example has shape {tuple(x.shape[1:])} and type {x.dtype}; {_remedy(x, error)}") from error
     if not isinstance(outputs, Tensor):
         raise InputError("the model returns one tensor", got=phrase(type(outputs).__name__),
                          fix="Wrap the model so that it returns the outputs that the loss takes")

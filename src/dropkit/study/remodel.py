@@ -94,7 +94,8 @@ def _normalise(model: nn.Module) -> None:
                          got=phrase(f"{len(layers)} in all"), fix="Leave this arm out")
     for layer in layers[:-1]:
         width: Any = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        layer.add_module(BATCH_NORM, _norm_of(layer)(width).train(layer.training))  # type: ignore[misc]
+        norm = _norm_of(layer)(width).to(layer.weight.device, layer.weight.dtype)  # type: ignore[misc]
+        layer.add_module(BATCH_NORM, norm.train(layer.training))
         layer.register_forward_hook(_normalised)
 
 

@@ -311,7 +311,7 @@ def load_result(path: str | os.PathLike[str]) -> StudyResult:
             raise InputError(f"result.json has schema {SCHEMA}",
                              got=raw.get("schema") if isinstance(raw, dict) else phrase("no schema"),
                              fix="Run the study again with this version of dropkit")
-        return _result(raw, out=str(file.parent))
+        return _whole(_result(raw, out=str(file.parent)))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError("result.json is what `dropkit study` wrote", got=phrase(f"{file.name}: {error}"),
                          fix="Run the study again to make it anew") from error
@@ -336,6 +336,14 @@ def _result(raw: Mapping[str, Any], out: str) -> StudyResult:
         tuning=tuning_from(raw["tuning"]) if raw.get("tuning") else None,
         out=out,
     )
+
+
+def _whole(result: StudyResult) -> StudyResult:
+    runs = {(run.arm, run.seed) for run in result.runs}
+    missing = [f"{arm.name}, seed {seed}" for arm in result.arms for seed in result.seeds if (arm.name, seed) not in runs]
+    if missing:
+        raise KeyError(f"no run of {missing[0]}")
+    return result
 
 
 def _arm(raw: Mapping[str, Any]) -> Arm:

@@ -212,7 +212,8 @@ def _complaint(progress: Progress, folder: Path) -> str:
     named = [f"{arm}, seed {seed} failed: {error}" for (arm, seed), error in progress.failed.items()]
     more = f"; and {len(named) - 3} more" if len(named) > 3 else ""
     left = len(progress.arms) * len(progress.seeds) - len(progress.finished) - len(named)
-    rest = f" {left} runs were not begun or not finished, because {_ALIKE} failed alike." if left else ""
+    were = "run was" if left == 1 else "runs were"
+    rest = f" {left} {were} not begun or not finished, because {_ALIKE} failed alike." if left else ""
     return (f"{'; '.join(named[:3])}{more}.{rest} {len(progress.finished)} runs are finished and kept. Tracebacks are in "
             f"{folder / 'worker.log'}; once the cause is mended, run the same command to go on.")
 

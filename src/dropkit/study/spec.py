@@ -34,8 +34,8 @@ def arm(rates: float | Mapping[str, float] | None = None, *, against: str | None
 
     Args:
         rates: a factor of at least 0 on every intended rate (1: as intended, 0: no dropout), or {glob: rate in [0, 1]}. Left
-            out, it is 1 for arms that change dropout itself (``variant``, ``schedule``, ``classic``) or nothing, and 0 for all
-            others, which dropout is compared with.
+            out, it is 1 for arms that change dropout itself (``variant``, ``schedule``, ``classic``) or name no change, and 0
+            for all others, which dropout is compared with, also where they set a field to what changes nothing.
         against: the name of the arm that it is compared with; the study's reference by default.
         **changes: fields of the recipe. ``weight_decay``, ``label_smoothing``, ``max_norm``, ``noise`` (standard deviation
             added to standardised inputs) and ``early_stopping`` (epochs of patience) are numbers; ``batch_norm`` and
@@ -54,7 +54,7 @@ def arm(rates: float | Mapping[str, float] | None = None, *, against: str | None
             raise InputError("an arm changes fields of the recipe", got=name, fix=nearest(name, CHANGES))
     recipe = Recipe(**changes)
     if rates is None:
-        rates = 1.0 if not recipe.changes() or any(name in recipe.changes() for name in _OF_DROPOUT) else 0.0
+        rates = 1.0 if not changes or any(name in changes for name in _OF_DROPOUT) else 0.0
     if against is not None and not isinstance(against, str):
         raise InputError("against is the name of an arm", got=phrase(repr(against)), fix='Pass for example against="intended"')
     return Spec(rates, recipe, against)

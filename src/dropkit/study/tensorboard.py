@@ -63,6 +63,8 @@ def board_in(wanted: str | os.PathLike[str] | bool, out: Path) -> Board | None:
     """
     if wanted is False or wanted is None:
         return None
+    if wanted is not True and not isinstance(wanted, str | os.PathLike):
+        raise InputError("tensorboard is True, False or the path of a folder", got=wanted, fix="Pass True")
     folder = out / "tensorboard" if wanted is True else Path(wanted)
     if folder.exists() and not folder.is_dir():
         raise InputError("tensorboard is a folder, or True for one in the study's own", got=str(folder),

@@ -93,7 +93,8 @@ def _others(summary: Summary, chosen: Contrast, intended: Contrast, helpers: Seq
 def _next_step(summary: Summary, arms: Mapping[str, Arm], chosen: Contrast, intended: Contrast) -> str:
     plain = asks_dropout(arms, chosen)
     stay = "Train without dropout" if plain else f"Stay with arm {chosen.reference!r}"
-    better = "If a choice is due now, the setting shown has the better mean."
+    better = ("The means are level: if a choice is due now, choose by cost." if chosen.leaning == NO_DIFFERENCE else
+              "If a choice is due now, the setting shown has the better mean.")
     if chosen.kind == HELPS:
         return _use(arms, chosen, intended)
     if chosen.kind == HURTS:

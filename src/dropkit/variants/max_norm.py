@@ -63,8 +63,8 @@ class MaxNorm:
     """Bound the norm of the weights into each unit of a model's layers, after each step of the optimiser.
 
     Linear layers and convolutions are bound, transposed ones and those that a variant took over included; biases, norms,
-    recurrent layers and embeddings are not, nor are weights that something computes, as ``weight_norm`` does. A weight that
-    is shared is bound once.
+    recurrent layers and embeddings are not, nor are weights that something computes, as ``weight_norm`` does, or that are
+    frozen (``requires_grad=False``). A weight that is shared is bound once.
 
     Args:
         model: any module.
@@ -100,7 +100,7 @@ class MaxNorm:
         seen: set[Tensor] = set()
         for layer in self.layers:
             weight = layer.weight
-            if isinstance(weight, Tensor) and weight not in seen:
+            if isinstance(weight, Tensor) and weight.requires_grad and weight not in seen:
                 seen.add(weight)
                 if isinstance(layer, _TRANSPOSED):
                     max_norm_(weight, self.c, 1, groups=layer.groups)

@@ -16,6 +16,8 @@ from dropkit.study.engines.choice import Running
     ({"engine": "ray", "cpus_per_run": 0}, "above 0"),
     ({"engine": "ray", "cpus_per_run": float("nan")}, "above 0"),
     ({"checkpoint_every": -1}, "at least 0"),
+    ({"checkpoint_every": "a"}, "at least 0"),
+    ({"engine": "ray", "cpus_per_run": "a"}, "above 0"),
 ])
 def test_choices_that_cannot_be_leave_nothing_behind(options, said, tmp_path):
     with pytest.raises(InputError, match=said):

@@ -130,6 +130,12 @@ def test_a_search_that_was_stopped_asks_what_it_would_have_asked(stop, tmp_path)
     assert again.trials() == whole.trials()
 
 
+@ON_DISK
+def test_a_file_of_tables_alone_is_a_search_that_was_stopped_at_once(tmp_path):
+    module._storage(tmp_path / module.NAME)
+    assert progress_of(tmp_path) == (0, None)
+
+
 def test_an_interruption_waits_until_what_has_ended_is_told(tmp_path):
     def due():
         if len(told) == 2:

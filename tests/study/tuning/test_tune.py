@@ -153,7 +153,8 @@ def test_a_stopped_tuning_goes_on_to_the_same_rates(number, tmp_path):
         assert f"Stopped: {kept} of 5 trials are finished and kept" in error
     resumed = subprocess.run(command(out), capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"{kept} trials were finished before" in resumed.stderr
+    before = "1 trial was" if kept == 1 else f"{kept} trials were"
+    assert f"; {before} finished before" in resumed.stderr
     subprocess.run(command(tmp_path / "whole"), capture_output=True, text=True, check=True)
     again, whole = load_tuned(out), load_tuned(tmp_path / "whole")
     assert settings(again) == settings(whole)

@@ -31,6 +31,10 @@ class Engine(Protocol):
         """End every process and run of the engine, at once."""
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Running:
     """How a study's runs are executed; none of it but ``fused`` changes their numbers.
@@ -65,9 +69,9 @@ class Running:
                              fix="Add --engine ray, or leave them out")
         if not isinstance(self.fused, bool) and self.fused != "auto":
             raise InputError('fused is True, False or "auto"', got=self.fused, fix='Leave it out for "auto"')
-        if not self.cpus_per_run > 0:
+        if not _number(self.cpus_per_run) or not self.cpus_per_run > 0:
             raise InputError("cpus_per_run is above 0", got=self.cpus_per_run, fix="1 is a good number")
-        if not self.checkpoint_every >= 0:
+        if not _number(self.checkpoint_every) or not self.checkpoint_every >= 0:
             raise InputError("checkpoint_every is a number of seconds of at least 0", got=self.checkpoint_every,
                              fix=f"Leave it out for {EVERY:g} s")
 

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-from filelock import FileLock, Timeout
 from loky.process_executor import ProcessPoolExecutor
 
 from dropkit.core.errors import InputError
 from dropkit.core.rates import check_rate
-from dropkit.study.driver import Source, _folder, _name, _seeds, run_study
+from dropkit.study.driver import Source, _folder, _name, _seeds, experiment_of, run_study
 from dropkit.study.engines.choice import Running
 from dropkit.study.fingerprint import fingerprint
+from dropkit.study.folder import check_folder, lock_folder
 from dropkit.study.interrupts import taken_when_due
 from dropkit.study.prepare import Prepared, prepare
-from dropkit.study.reference import find_experiment
 from dropkit.study.result import StudyResult
 from dropkit.study.runner import Observer
 from dropkit.study.tuning.groups import groups_of
@@ -74,7 +73,7 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
         observer: told about the confirming study's progress.
     """
     seeds = _checked(options)
-    experiment = find_experiment(source[0], **source[1]) if isinstance(source, tuple) else source
+    experiment = experiment_of(source)
     if experiment.test_seed is None and experiment.train is None:
         # Split by each run's seed, what is test data to one seed would be what another was tuned on.
         experiment = replace(experiment, test_seed=TEST_SEED)
@@ -83,7 +82,8 @@ def run_tune(source: Source, options: Options, *, out: str | os.PathLike[str] | 
     ready = prepare(experiment, _ARMS)
     space = _space(ready, options, seeds)
     folder = _folder(out, f"{_name(experiment)}-tune")
-    with _held(folder), _silence():
+    check_folder(folder, NAME, "tuning")
+    with lock_folder(folder, "tuning"), _silence():
         search = Search(folder, space, fingerprint(ready))
         tuning = _search(ready, search, dump(source, _ARMS), folder, options, running.workers, listener)
         save_tuning(tuning, folder)
@@ -103,8 +103,14 @@ def _checked(options: Options) -> list[int]:
     if isinstance(options.seed, bool) or not isinstance(options.seed, int) or options.seed < 0:
         raise InputError("seed is a whole number of at least 0", got=options.seed, fix="Leave it out for 0")
     if options.prune is not None:
-        check_rate(options.prune, "prune")
+        _check_level(options.prune)
     return _seeds(options.seeds)
+
+
+def _check_level(prune: Any) -> None:
+    if isinstance(prune, bool) or not isinstance(prune, int | float) or not 0 <= prune <= 1:
+        raise InputError("prune is a significance level in [0, 1]", got=prune,
+                         fix="0.1 is a good one; 0 stops no setting early")
 
 
 def _space(ready: Prepared, options: Options, seeds: list[int]) -> Space:
@@ -190,23 +196,6 @@ def _workers(payload: bytes, folder: Path, jobs: int) -> Iterator[ProcessPoolExe
         log = folder / "worker.log"
         if log.exists() and log.stat().st_size == 0:
             log.unlink()
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Make the folder and keep a second tuning out of it."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("the output is a folder", got=str(folder), fix="Choose another place with --out")
-    if folder.is_dir() and not (folder / NAME).exists() and any(item.name != ".lock" for item in folder.iterdir()):
-        raise InputError("the output folder is new, empty, or holds this tuning", got=str(folder),
-                         fix="Choose another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise InputError("one tuning at a time writes to a folder", got=str(folder),
-                         fix="Wait for the other one, or choose another folder with --out") from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from dropkit.study.tuning.record import PRUNED, Trial, Tuning
+from dropkit.study.wording import count
 
 
 class TrialLines:
@@ -17,9 +18,10 @@ class TrialLines:
         """Print what is searched and what was finished before."""
         self.done, self.total, self._metric, self._seeds = len(tuning.trials), trials, tuning.metric, len(tuning.seeds)
         rates = f"{len(tuning.groups)} rate{'s' if len(tuning.groups) > 1 else ''}"
-        before = f"; {self.done} trials were finished before" if self.done else ""
+        was = "was" if self.done == 1 else "were"
+        before = f"; {count(self.done, 'trial')} {was} finished before" if self.done else ""
         _say(f"Tuning {rates} in [{tuning.low:g}, {tuning.high:g}] on validation {tuning.metric}, "
-             f"{trials} trials of {self._seeds} seeds{before}")
+             f"{count(trials, 'trial')} of {count(self._seeds, 'seed')}{before}")
 
     def trial(self, trial: Trial | str, best: Trial | None) -> None:
         """Print the trial, and which is the best so far."""
@@ -27,7 +29,7 @@ class TrialLines:
             _say(f"[{self.done}/{self.total}] a trial failed: {trial}")
             return
         self.done += 1
-        note = f", pruned after {len(trial.values)} of {self._seeds} seeds" if trial.status == PRUNED else ""
+        note = f", pruned after {len(trial.values)} of {count(self._seeds, 'seed')}" if trial.status == PRUNED else ""
         note += f", {trial.diverged} diverged" if trial.diverged else ""
         top = "" if best is None else (" (the best)" if best.index == trial.index else f" (best {best.value:.4g})")
         _say(f"[{self.done}/{self.total}] {words(trial.rates)}: {self._metric} {trial.value:.4g}{note}{top}")

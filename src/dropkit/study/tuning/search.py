@@ -199,7 +199,10 @@ def progress_of(folder: Path) -> tuple[int, tuple[str, float] | None]:
         InputError: the folder holds no search.
     """
     with _quiet(), _readable(folder / NAME):
-        study = optuna.load_study(study_name="rates", storage=_storage(folder / NAME))
+        storage = _storage(folder / NAME)
+        if not storage.get_all_studies():  # it ended after its tables were made and before it put itself into them
+            return 0, None
+        study = optuna.load_study(study_name="rates", storage=storage)
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         best = study.best_trial if done else None
     return len(done), None if best is None else (words(_rates(best)), float(best.value or 0.0))
