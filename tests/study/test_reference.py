@@ -63,6 +63,8 @@ def test_objects_of_a_module(file, monkeypatch):
 
 
 @pytest.mark.parametrize(("reference", "words"), [
+    ("", "named by text"),
+    (" ", "named by text"),
     ("{file}:nothing", "nothing"),
     ("{file}:instance", "Sequential"),
     ("{file}:build", "--data"),

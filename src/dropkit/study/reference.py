@@ -28,6 +28,9 @@ def find_experiment(reference: str, **options: Any) -> Experiment:
         InputError: there is no such thing, or it is something else.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if not reference.strip():
+        raise InputError("an experiment is named by text", got=reference,
+                         fix="Name for example digits, data.csv or file.py:build")
     if ":" not in reference or Path(reference).exists():
         return Experiment(**{"name": Path(reference).stem, "data": reference, **given})
     found = find_object(reference)
