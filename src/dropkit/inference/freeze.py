@@ -17,7 +17,7 @@ from dropkit.inference.accepted import accepted, check_enabled
 from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.modules import unwrap, walk
-from dropkit.surgery.scripted import active_scripts
+from dropkit.surgery.scripted import drawing_scripts, is_active
 from dropkit.surgery.sites import sites
 
 
@@ -136,8 +136,8 @@ def quantization_calibration(model: nn.Module, inputs: Any = None) -> Iterator[N
 
 
 def _refuse_active(model: nn.Module, inputs: Any = None) -> None:
-    names = [site.name for site in sites(model, inputs) if site.active] + active_scripts(model)
-    active = [name or "(model)" for name in names]
+    names = [site.name for site in sites(model, inputs) if site.active]
+    active = [name or "(model)" for name in [*names, *(name for name, module in drawing_scripts(model) if is_active(module))]]
     if active:
         shown = ", ".join(map(repr, active[:5])) + (f" and {len(active) - 5} more" if len(active) > 5 else "")
         raise InputError("a model is calibrated for quantisation while no dropout acts", got=phrase(f"active sites {shown}"),

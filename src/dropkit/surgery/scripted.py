@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.surgery.modules import modules_of
+from dropkit.surgery.modules import modules_of, walk
 
 _KINDS = tuple(f"aten::{kind}{place}" for kind in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
                for place in ("", "_"))
@@ -27,33 +27,35 @@ def check_readable(model: nn.Module, wanted: str) -> None:
     Example:
         >>> check_readable(nn.Dropout(0.5), "acts in evaluation")
     """
-    for name, module in _scripted(model):
-        if _draws(module):
-            raise InputError(f"a model whose dropout {wanted} is written in Python",
-                             got=phrase(f"a scripted or traced module at {name!r}"),
-                             fix="Pass the model as it was before torch.jit")
+    for name, _ in drawing_scripts(model):
+        raise InputError(f"a model whose dropout {wanted} is written in Python",
+                         got=phrase(f"a scripted or traced module at {name!r}"),
+                         fix="Pass the model as it was before torch.jit")
 
 
-def active_scripts(model: nn.Module) -> list[str]:
-    """The paths of scripted modules that drop as they are: in training mode, or whatever the mode.
+def drawing_scripts(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The outermost scripted modules whose code draws random numbers, with their paths.
 
     Args:
         model: any module.
 
     Example:
-        >>> active_scripts(nn.Dropout(0.5))
+        >>> drawing_scripts(nn.Dropout(0.5))
         []
     """
-    return [name for name, module in _scripted(model)
-            if _draws(module) and (any(part.training for part in module.modules()) or _is_fixed(module))]
-
-
-def _scripted(model: nn.Module) -> list[tuple[str, Any]]:
-    """The outermost scripted modules: what lies inside shows in their code."""
     scripted = [module for module in modules_of(model) if isinstance(module, torch.jit.ScriptModule)]
     inside = {part for module in scripted for part in modules_of(module)[1:]}
-    return [(name, module) for name, module in model.named_modules() if module in scripted and module not in inside
+    return [(name, module) for name, module in walk(model) if module in scripted and module not in inside and _draws(module)
             ] if scripted else []
+
+
+def is_active(module: nn.Module) -> bool:
+    """Whether a scripted module drops as it is: in training mode, or whatever the mode.
+
+    Args:
+        module: one of `drawing_scripts`.
+    """
+    return any(part.training for part in module.modules()) or _is_fixed(module)
 
 
 def _draws(module: Any) -> bool:
