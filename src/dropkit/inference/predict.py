@@ -54,8 +54,8 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
             ``DataLoader`` or another iterable of batches, of which the first entry is the data where they are tuples.
         passes: how many, or their numbers, so that ``passes=[7]`` makes pass 7 again. Default: 50.
         seed: the seed of all masks.
-        where: a glob of site names, a kind of sites such as ``"dropout2d"``, or several of them; others do not act. ``"attention"`` are
-            attention's weights in ``nn.MultiheadAttention``, functional calls, and modules of dropkit's.
+        where: a glob of site names, a kind of sites such as ``"dropout2d"``, or several of them; others do not act.
+            ``"attention"`` are attention's weights, in ``nn.MultiheadAttention``, functional calls and dropkit's modules.
         rates: one rate for all sites that act, or rates by site name or glob. Default: those that they have in training.
         method: ``"vmap"``, ``"loop"``, or ``"auto"``, which turns to the loop where vmap cannot run the model.
         task: ``"classification"`` for logits, ``"regression"``, or None for neither; ``"auto"`` is classification where the
