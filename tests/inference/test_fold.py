@@ -254,3 +254,16 @@ def test_a_model_that_cannot_be_copied_is_refused():
     for function in (dk.fold, dk.ensemble):
         with pytest.raises(dk.InputError, match="can be copied"):
             function(model, torch.randn(4, 8))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("train", [True, False])
+def test_what_was_traced_in_training_is_refused(train):
+    x = torch.randn(4, 8)
+    part = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)).train(train)
+    model = nn.Sequential(torch.jit.trace(part, x, check_trace=False), nn.Dropout(0.5))
+    if not train:
+        assert torch.equal(dk.fold(model, x)(x), model.eval()(x))
+        return
+    with pytest.raises(dk.InputError, match="a scripted or traced module at '0'"):
+        dk.fold(model, x)

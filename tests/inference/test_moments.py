@@ -253,6 +253,13 @@ def test_half_types_are_computed_in_float32(kind, way):
         assert all(p.dtype == kind for p in model.parameters())
 
 
+def test_autocast_does_not_narrow_moments():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)), torch.randn(4, 3)
+    usual = dk.moment_predict(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(dk.moment_predict(model, x).variance, usual.variance)
+
+
 def test_what_is_detached_or_transposed_varies_as_before():
     class Moves(nn.Module):
         def __init__(self):

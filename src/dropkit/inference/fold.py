@@ -16,6 +16,7 @@ from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.insert import applied, remove
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.route import routing_of, unroute
+from dropkit.surgery.scripted import drawing_scripts, is_active
 from dropkit.surgery.sites import sites
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -44,8 +45,9 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
         The copy.
 
     Raises:
-        InputError: for a site whose evaluation is random or is no plain layer, naming it; for a functional call that drops in
-            evaluation, too; without inputs to verify with; and when the outputs differ.
+        InputError: for a site whose evaluation is random or is no plain layer, naming it; for a functional call or a traced
+            module that drops in evaluation, too; for a model that cannot be copied; without inputs to verify with; and when
+            the outputs differ.
 
     Example:
         >>> from dropkit.variants.dropout import Dropout
@@ -69,6 +71,11 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
                                  fix="Pass training=self.training to the function, or set its rate to 0")
     inner: Any = unwrap(model)
     folded: _Model = _without_dropout(copied(inner), inputs)
+    for name, module in drawing_scripts(folded):
+        if is_active(module):  # in evaluation, as the copy is
+            raise InputError("a model to fold does not drop in evaluation",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Trace it in evaluation, or pass the model as it was before torch.jit")
     if verify:
         _compare(inner, folded, inputs)
     return folded

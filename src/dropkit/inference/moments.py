@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -67,7 +67,8 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
 
     Raises:
         InputError: for a layer or function without a rule, naming it and its place; for a forward that cannot be traced, a
-            scripted module that drops, and inputs that the model does not take; and when nothing in the output is random.
+            scripted module that drops, a model that cannot be copied, and inputs that it does not take; and when nothing in the
+            output is random.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1, bias=False))
@@ -85,7 +86,7 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
         raise InputError("variances are found in one way", got=phrase("linearised=True and covariance=True"),
                          fix="Pass one of them")
     check_acting(model, "moment_predict")
-    with accepted(model, inputs), nullcontext() if is_plain(model) else unmoved(model), torch.no_grad():
+    with accepted(model, inputs), nullcontext() if is_plain(model) else unmoved(model), torch.no_grad(), _without_autocast():
         twin = _wide_twin(model)  # what a forward does to its module, when it is traced or run, it does to the twin
         args, kwargs = _arguments(pytree.tree_map_only(Tensor, _wide, copy_inputs(inputs)))
         if linearised:
@@ -136,6 +137,14 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
         return tuple(inputs), {}
     return (inputs,), {}
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    with ExitStack() as undo:
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            undo.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _wide_twin(model: nn.Module) -> nn.Module:

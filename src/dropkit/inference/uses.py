@@ -80,8 +80,9 @@ class _Uses(TorchFunctionMode):
         """
         undo = ExitStack()
         for module in modules_of(model):
-            undo.callback(module.register_forward_pre_hook(self._enter).remove)
-            undo.callback(module.register_forward_hook(self._leave, always_call=True).remove)
+            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+                undo.callback(module.register_forward_pre_hook(self._enter).remove)
+                undo.callback(module.register_forward_hook(self._leave, always_call=True).remove)
         return undo
 
     def _innermost(self) -> nn.Module | None:
