@@ -241,6 +241,11 @@ def test_a_layer_that_is_used_elsewhere_keeps_its_weight(again, given):
     assert torch.equal(folded.body[1].weight, model.body[1].weight)
 
 
+def test_whether_to_verify_is_a_bool():
+    with pytest.raises(dk.InputError, match="verify is True or False"):
+        dk.fold(nn.Dropout(0.5), torch.ones(2), verify="no")
+
+
 def test_a_layer_that_its_sequence_alone_uses_takes_the_factor_in():
     torch.manual_seed(0)
     model, x = Elsewhere(lambda body, x: x).eval(), torch.randn(4, 8)

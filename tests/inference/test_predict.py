@@ -335,6 +335,7 @@ def test_a_forward_that_would_run_the_model_itself_is_refused():
     ({"where": 3}, "where is a glob"), ({"rates": 2}, "a probability of dropping"), ({"rates": {"9": 0.1}}, "matches a site"),
     ({"memory": -1}, "memory is an integer"), ({"task": "classification", "class_dim": 2}, "two classes"),
     ({"outputs": "logits"}, "outputs is a function"), ({"share_mask": "no"}, "share_mask is True or False"),
+    ({"samples": "no"}, "samples is True or False"), ({"progress": 1}, "progress is True or False"),
     ({"where": []}, r"at least one site; got \[\]"), ({"where": "attention"}, "kinds are 'dropout'"),
 ])
 def test_bad_choices_are_refused(options, words):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.flags import check_flag
 from dropkit.inference.fold_rules import absorb, folded_site
 from dropkit.inference.twin import copied
 from dropkit.inference.uses import alone_by_running, alone_by_structure
@@ -61,7 +62,7 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
         )
     """
     walk(model)
-    if verify and inputs is None:
+    if check_flag(verify, "verify") and inputs is None:
         raise InputError("a fold is verified on inputs", got=phrase("none"),
                          fix="Pass what the model is called with, or verify=False to fold by structure alone")
     if inputs is not None:

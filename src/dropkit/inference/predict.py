@@ -86,7 +86,8 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         Gal, Ghahramani: "Dropout as a Bayesian approximation: representing model uncertainty in deep learning", ICML 2016.
     """
     _check_choices(method, task, outputs)
-    check_flag(share_mask, "share_mask")
+    for name, value in (("samples", samples), ("share_mask", share_mask), ("progress", progress)):
+        check_flag(value, name)
     number, indices, memory = check_seed(seed), pass_indices(passes), check_integer(memory, "memory", 62)
     check_acting(model, "mc_predict")
     parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
