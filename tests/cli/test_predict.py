@@ -235,11 +235,26 @@ def test_unknown_randomness_is_a_note_of_one_line(points, capsys):
     (points / "net.py").write_text("import torch\nfrom torch import nn\nclass Noisy(nn.Module):\n    def forward(self, x):\n"
                                    "        return x + torch.randn_like(x) if self.training else x\n"
                                    "def build():\n    return nn.Sequential(Noisy(), nn.Dropout(0.5), nn.Linear(2, 2))\n")
+    torch.save(nn.Sequential(nn.Identity(), nn.Dropout(0.5), nn.Linear(2, 2)).state_dict(), points / "w.pt")
     assert main(["predict", f"{points / 'net.py'}:build", "--data", str(points / "bare.csv"), "--task", "classification",
-                 "--out", str(points / "o.csv")]) == 0
+                 "--weights", str(points / "w.pt"), "--out", str(points / "o.csv")]) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
     assert len(notes) == 1
     assert "do not act" in notes[0]
+
+
+def test_weights_that_the_builder_draws_follow_the_seed_and_are_noted(points, capsys):
+    (points / "net.py").write_text("from torch import nn\n"
+                                   "def build():\n    return nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2))\n")
+    said = []
+    for seed in (3, 3, 4):
+        torch.seed()
+        assert main(["predict", f"{points / 'net.py'}:build", "--data", str(points / "bare.csv"), "--task", "classification",
+                     "--seed", str(seed)]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+    assert said[0].out != said[2].out
+    assert [line for line in said[0].err.splitlines() if "note:" in line and "untrained" in line]
 
 
 def one_line(capsys, last=False):

@@ -97,3 +97,25 @@ class Functional(nn.Module):
 def test_what_has_no_known_sub_networks_is_refused(model, options, text):
     with pytest.raises(dk.InputError, match=text):
         dk.ensemble(model, torch.ones(2, 3), **options)
+
+
+class Chosen(nn.Module):
+    def forward(self, x):
+        return x.argmax(-1)
+
+
+@pytest.mark.parametrize(("model", "x", "options", "text"), [
+    (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1), nn.Flatten(0)), torch.ones(2, 4), {}, r'shape \(2,\).*output="sigmoid"'),
+    (nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1)), torch.ones(2, 4), {}, r"two classes at least.*shape \(2, 1\)"),
+    (nn.Sequential(nn.Dropout(0.5), Chosen()), torch.ones(2, 4), {}, "got a tensor of torch.int64"),
+    (nn.Dropout(0.5), None, {}, "on inputs; got None"), (nn.Dropout(0.5), torch.ones(2, 4), {"seed": "a"}, "a seed is"),
+])
+def test_what_holds_no_logits_is_refused(model, x, options, text):
+    with pytest.raises(dk.InputError, match=text):
+        dk.ensemble(model, x, **options)
+
+
+def test_single_logits_stand_alone_in_a_logistic_layer():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1))
+    found = dk.ensemble(model, torch.ones(2, 4), output="sigmoid", samples=5)
+    torch.testing.assert_close(found.weight_scaling, torch.sigmoid(model.eval()(torch.ones(2, 4)).double()))

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -215,3 +216,59 @@ def test_onnx_holds_no_dropout_and_computes_the_same(name, tmp_path):
     outputs = session.run(None, {put.name: x.numpy() for put, x in zip(session.get_inputs(), case.inputs, strict=True)})
     for found, expected in zip(outputs, evaluated(model, case.inputs), strict=True):
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
+class Elsewhere(nn.Module):
+    """Uses the layer behind a dropout a second time."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.again = again
+        self.body = nn.Sequential(dk.nn.Dropout(0.5, scaling="classic"), nn.Linear(8, 8))
+
+    def forward(self, x):
+        return self.body(x) + self.again(self.body, x)
+
+
+@pytest.mark.parametrize("again", [lambda body, x: body[1](x), lambda body, x: F.linear(x, body[1].weight),
+                                   lambda body, x: body[1:](x), lambda body, x: body[0](x)])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_layer_that_is_used_elsewhere_keeps_its_weight(again, given):
+    torch.manual_seed(0)
+    model, x = Elsewhere(again).eval(), torch.randn(4, 8)
+    folded = dk.fold(model, x) if given else dk.fold(model, verify=False)
+    torch.testing.assert_close(folded(x), model(x))
+    assert torch.equal(folded.body[1].weight, model.body[1].weight)
+
+
+def test_whether_to_verify_is_a_bool():
+    with pytest.raises(dk.InputError, match="verify is True or False"):
+        dk.fold(nn.Dropout(0.5), torch.ones(2), verify="no")
+
+
+def test_a_layer_that_its_sequence_alone_uses_takes_the_factor_in():
+    torch.manual_seed(0)
+    model, x = Elsewhere(lambda body, x: x).eval(), torch.randn(4, 8)
+    assert type(dk.fold(model, x).body[0]) is nn.Identity
+    assert type(dk.fold(model.body, verify=False)[0]) is nn.Identity
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 8))
+    model.lock = threading.Lock()
+    for function in (dk.fold, dk.ensemble):
+        with pytest.raises(dk.InputError, match="can be copied"):
+            function(model, torch.randn(4, 8))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("train", [True, False])
+def test_what_was_traced_in_training_is_refused(train):
+    x = torch.randn(4, 8)
+    part = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)).train(train)
+    model = nn.Sequential(torch.jit.trace(part, x, check_trace=False), nn.Dropout(0.5))
+    if not train:
+        assert torch.equal(dk.fold(model, x)(x), model.eval()(x))
+        return
+    with pytest.raises(dk.InputError, match="a scripted or traced module at '0'"):
+        dk.fold(model, x)

@@ -76,10 +76,34 @@ def test_the_model_and_the_random_states_stay():
     assert not model._forward_pre_hooks
 
 
-@pytest.mark.parametrize("options", [{"passes": 1}, {"level": 1.0}])
+@pytest.mark.parametrize("options", [{"passes": 1}, {"level": 1.0}, {"level": "a"}, {"seed": "a"}])
 def test_bad_numbers_are_told(options):
     with pytest.raises(dk.InputError):
         dk.freeze_check(nn.Dropout(), x_of(2), **options)
+
+
+def test_inputs_that_the_model_rejects_are_told():
+    with pytest.raises(dk.InputError, match="runs on the inputs that it is given"):
+        dk.freeze_check(nn.Sequential(nn.Linear(4, 4), nn.Dropout()), x_of(3, 5))
+
+
+def test_inside_disabled_nothing_can_be_checked():
+    model = nn.Sequential(Always())
+    with dk.disabled(model), pytest.raises(dk.InputError, match=r"freeze_check inside dk\.disabled"):
+        dk.freeze_check(model, x_of(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_calibration_is_refused_while_scripted_dropout_acts():
+    part = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    scripted = nn.Sequential(torch.jit.script(part))
+    with pytest.raises(dk.InputError, match="active sites '0'"), dk.quantization_calibration(scripted):
+        raise AssertionError("it does not run")
+    with dk.quantization_calibration(scripted.eval()):
+        scripted(x_of(2, 4))
+    traced = nn.Sequential(torch.jit.trace(part.train(), x_of(2, 4), check_trace=False)).eval()
+    with pytest.raises(dk.InputError, match="active sites '0'"), dk.quantization_calibration(traced):
+        raise AssertionError("it does not run")
 
 
 def test_calibration_is_refused_while_dropout_acts():

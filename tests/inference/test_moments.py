@@ -1,6 +1,9 @@
 """One pass: exact where it can be, close to sampling elsewhere, and an error where a rule is missing."""
 
+import copy
+import pickle
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -194,6 +197,104 @@ def test_the_model_stays_as_it_is_also_after_an_error():
     with pytest.raises(dk.InputError):
         dk.moment_predict(model, torch.ones(1, 3))
     assert [module.training for module in model.modules()] == [True, True, False, True]
+
+
+class Remembers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.out, self.last, self.seen = nn.Dropout(0.5), nn.Linear(3, 3), None, []
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(self.calls)
+        self.last = self.drop(x)
+        return self.out(self.last)
+
+
+@pytest.mark.parametrize("linearised", [False, True])
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_a_forward_writes_into_its_module_stays_out_of_the_model(linearised, refused):
+    net = Remembers()
+    model, x = nn.Sequential(net, *[nn.PReLU()] * refused).train(), torch.randn(4, 3)
+    model(x)
+    last = net.last
+    with pytest.raises(dk.InputError) if refused else nullcontext():
+        dk.moment_predict(model, x, linearised=linearised)
+    assert net.last is last
+    assert (float(net.calls), len(net.seen), model.training) == (1, 1, True)
+    pickle.dumps(net)
+
+
+def test_the_inputs_stay_as_they_are():
+    x = torch.randn(4, 3)
+    before = x.clone()
+    dk.moment_predict(nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(3, 3)), x)
+    assert torch.equal(x, before)
+
+
+class InHalf(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.rnn, self.out = nn.Dropout(0.5), nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(self.drop(300 * self.rnn(x.half()[:, None].to(torch.float16))[0].flatten(1)).half())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("way", [{}, {"linearised": True}])
+def test_half_types_are_computed_in_float32(kind, way):
+    torch.manual_seed(0)
+    for model, x in ((nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 3)), 300 * torch.ones(2, 8)), (InHalf(), torch.ones(2, 8))):
+        model, x = model.to(kind), x.to(kind)
+        found, wide = dk.moment_predict(model, x, **way), dk.moment_predict(copy.deepcopy(model).float(), x.float(), **way)
+        torch.testing.assert_close((found.mean, found.variance), (wide.mean, wide.variance))
+        assert all(p.dtype == kind for p in model.parameters())
+
+
+def test_autocast_does_not_narrow_moments():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)), torch.randn(4, 3)
+    usual = dk.moment_predict(model, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(dk.moment_predict(model, x).variance, usual.variance)
+
+
+def test_what_is_detached_or_transposed_varies_as_before():
+    class Moves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.out = nn.Dropout(0.3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.out(self.drop(x).detach().T.mT)
+
+    model, x = Moves(), torch.randn(4, 3)
+    usual = dk.moment_predict(nn.Sequential(model.drop, model.out), x).variance
+    for linearised in (False, True):
+        torch.testing.assert_close(dk.moment_predict(model, x, linearised=linearised).variance, usual)
+        assert dk.moment_predict(model, x[:0], linearised=linearised).variance.shape == (0, 2)
+
+
+@pytest.mark.parametrize("inputs", [torch.ones(4, 9), torch.ones(4, 8).double(), [torch.ones(4, 8)] * 2, None])
+def test_inputs_that_the_model_rejects_are_told(inputs):
+    with pytest.raises(dk.InputError, match="runs on the inputs that it is given"):
+        dk.moment_predict(nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5), nn.Linear(4, 3)), inputs)
+
+
+@pytest.mark.parametrize("option", ["linearised", "covariance"])
+def test_options_that_are_on_or_off_are_bools(option):
+    with pytest.raises(dk.InputError, match=f"{option} is True or False"):
+        dk.moment_predict(nn.Dropout(0.5), torch.ones(2, 2), **{option: "no"})
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_dropout_and_disabled_models_are_refused():
+    part, x = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), torch.ones(2, 3)
+    with pytest.raises(dk.InputError, match="written in Python"):
+        dk.moment_predict(nn.Sequential(torch.jit.script(part), nn.Dropout(0.2)), x)
+    with dk.disabled(part), pytest.raises(dk.InputError, match="moment_predict inside"):
+        dk.moment_predict(part, x)
 
 
 @pytest.mark.slow

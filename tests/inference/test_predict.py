@@ -334,14 +334,58 @@ def test_a_forward_that_would_run_the_model_itself_is_refused():
     ({"passes": [1, 1]}, "asked for once"), ({"seed": 0.5}, "a seed is"), ({"where": "head*"}, "where matches a site"),
     ({"where": 3}, "where is a glob"), ({"rates": 2}, "a probability of dropping"), ({"rates": {"9": 0.1}}, "matches a site"),
     ({"memory": -1}, "memory is an integer"), ({"task": "classification", "class_dim": 2}, "two classes"),
+    ({"outputs": "logits"}, "outputs is a function"), ({"share_mask": "no"}, "share_mask is True or False"),
+    ({"samples": "no"}, "samples is True or False"), ({"progress": 1}, "progress is True or False"),
+    ({"where": []}, r"at least one site; got \[\]"), ({"where": "attention"}, "kinds are 'dropout'"),
 ])
 def test_bad_choices_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         dk.mc_predict(mlp(), noise(4, 8), **options)
 
 
+@pytest.mark.parametrize("inputs", [noise(4, 8).double(), [noise(4, 8)] * 2, {"data": noise(4, 8)}])
+def test_inputs_of_another_form_are_told(inputs):
+    with pytest.raises(InputError, match="runs on the inputs that it is given"):
+        dk.mc_predict(mlp(), inputs, PASSES)
+
+
+def test_models_without_values_and_inputs_without_examples_are_refused():
+    with pytest.raises(InputError, match="on the meta device"):
+        dk.mc_predict(mlp().to("meta"), noise(4, 8).to("meta"), PASSES)
+    with pytest.raises(InputError, match=r"at least one example; got outputs of shape \(0, 3\)"):
+        dk.mc_predict(mlp(), noise(0, 8), PASSES)
+    with pytest.raises(InputError, match="got a model without dropout"):
+        dk.mc_predict(nn.Linear(8, 3), noise(4, 8), PASSES)
+
+
+@pytest.mark.parametrize("share_mask", [False, True])
+def test_a_single_logit_an_example_is_no_classification(share_mask):
+    model, x = nn.Sequential(mlp(), nn.Linear(3, 1), nn.Flatten(0)), noise(4, 8)
+    with pytest.raises(InputError, match=r"shape \(4,\) of 4 examples.*torch.stack"):
+        dk.mc_predict(model, x, PASSES, task="classification", share_mask=share_mask)
+    both = dk.mc_predict(model, iter(x.split(2)), PASSES, task="classification",
+                         outputs=lambda z: torch.stack([torch.zeros_like(z), z], -1))
+    assert both.mutual_information.shape == (4,)
+    assert dk.mc_predict(mlp(), x[0], PASSES, task="classification").mean.shape == (3,)  # an example without a batch
+
+
+def test_batches_of_other_shapes_are_not_joined():
+    model = nn.Sequential(nn.Dropout(0.5), nn.ReLU())
+    with pytest.raises(InputError, match=r"shapes \(2, 3\), \(2, 4\)"):
+        dk.mc_predict(model, iter([noise(2, 3), noise(2, 4)]), PASSES)
+
+
+def test_attention_is_chosen_whichever_way_it_is_written():
+    class Attends(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.2 if self.training else 0.0)
+
+    found = dk.mc_predict(nn.Sequential(nn.Dropout(0.1), Attends()), noise(2, 4, 8), PASSES, where="attention")
+    assert found.sites == ("1:scaled_dot_product_attention",)
+
+
 def test_inputs_that_the_model_does_not_take_and_outputs_that_are_no_tensor_are_refused():
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(InputError, match="runs on the inputs that it is given; got RuntimeError: mat1 and mat2 shapes cannot"):
         dk.mc_predict(mlp(), noise(4, 9), PASSES)
     with pytest.raises(InputError, match="Pick it"):
         dk.mc_predict(TwoOutputs(), noise(4, 8), PASSES)

@@ -147,7 +147,7 @@ def test_a_site_of_ours_and_tensors_as_attributes_are_copied_anew():
 def test_a_twin_in_which_a_pass_failed_is_not_kept():
     model = made()
     first = twin(model)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(dk.InputError):
         dk.mc_predict(model, torch.randn(5, 7), 3)
     assert twin(model) is not first
 

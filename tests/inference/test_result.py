@@ -60,8 +60,11 @@ def test_regression_has_no_entropy(what):
 def test_bad_questions_are_refused():
     with pytest.raises(InputError, match="level is a probability"):
         regression([1.0], [4.0]).interval(95)
-    with pytest.raises(InputError, match="tau is a precision"):
-        regression([1.0], [4.0]).predictive_variance(tau=0)
+    with pytest.raises(InputError, match="level is a probability"):
+        regression([1.0], [4.0]).interval("a")
+    for tau in (0, "a"):
+        with pytest.raises(InputError, match="tau is a precision"):
+            regression([1.0], [4.0]).predictive_variance(tau=tau)
     with pytest.raises(InputError, match="belongs to regression"):
         classes(torch.zeros(2, 1, 2)).interval()
 

@@ -89,7 +89,11 @@ def test_log_likelihood_is_that_of_the_mixture(outputs):
     (lambda: scores.interval_coverage(torch.zeros(2, 1), torch.ones(2), torch.zeros(2)), "one shape"),
     (lambda: scores.interval_coverage([0.0], [1.0], [0.0], (1.0,)), "level"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2, 1), 1.0), "passes first"),
-    (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), 0.0), "precision")])
+    (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), 0.0), "precision"),
+    (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), "a"), "precision"),
+    (lambda: scores.nll("a", [0]), "probabilities holds numbers; got 'a'"), (lambda: scores.nll([[0.5, 0.5]], "a"), "y holds"),
+    (lambda: scores.risk_coverage(None, None), "uncertainty holds numbers; got None"),
+    (lambda: scores.fpr_at_tpr([0], [1], "a"), "level")])
 def test_bad_input_is_told(call, text):
     with pytest.raises(dk.InputError, match=text):
         call()

@@ -88,7 +88,7 @@ def test_the_coverage_of_a_calibrated_regression_lies_on_the_diagonal():
     lambda: dk.plots.uncertainty_error([0.1, math.nan], [0.1, 0.2]), lambda: dk.plots.uncertainty_error([1, 2], [1, 2], bins=0),
     lambda: dk.plots.reliability([[0.5, 0.6]], [0]), lambda: dk.plots.reliability([[0.5, 0.5]], [2]),
     lambda: dk.plots.risk_coverage({}, [1.0]), lambda: dk.plots.ood([], [1.0]),
-    lambda: dk.plots.interval_coverage([0.0], [-1.0], [0.0]),
+    lambda: dk.plots.interval_coverage([0.0], [-1.0], [0.0]), lambda: dk.plots.uncertainty_error(None, None),
 ])
 def test_wrong_input_is_refused(call):
     with pytest.raises(dk.InputError):

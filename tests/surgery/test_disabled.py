@@ -254,3 +254,21 @@ def test_an_error_of_the_model_comes_first():
 def test_where_is_text(where):
     with pytest.raises(dk.InputError, match="where is a glob of site names"), dk.disabled(nn.Dropout(), where):
         pass
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_dropout_is_refused_where_it_acts():
+    model = nn.Sequential(torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))), nn.Dropout(0.5))
+    with pytest.raises(dk.InputError, match="written in Python; got a scripted or traced module at '0'"), dk.disabled(model):
+        raise AssertionError("it does not run")
+    with pytest.raises(dk.InputError, match="written in Python"), dk.disabled(model, "0.*"):
+        raise AssertionError("it does not run")
+    with dk.disabled(model, "1"):
+        assert not deterministic(model)
+    model[0].eval()
+    with dk.disabled(model):
+        assert deterministic(model)
+        model.train()
+        with pytest.raises(dk.InputError, match="which drops"):
+            model(X)
+    assert_clean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import random
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dropkit.cli.extras import need
 from dropkit.core.errors import DropkitError, InputError, phrase
 from dropkit.core.files import write_atomically
+from dropkit.core.seeds import check_seed
 
 _FORMATS = ("csv", "parquet", "json")
 
@@ -38,7 +40,7 @@ def add(commands: Any) -> None:
     how = parser.add_argument_group("the passes")
     how.add_argument("--task", choices=("classification", "regression"), help="default: by the targets")
     how.add_argument("--passes", type=int, default=50, help="default: 50")
-    how.add_argument("--seed", type=int, default=0, help="of the masks (default: 0)")
+    how.add_argument("--seed", type=int, default=0, help="of the masks, and of weights that the builder draws (default: 0)")
     how.add_argument("--where", default="*", help="a glob of site names, or a kind; others do not act (default: all)")
     how.add_argument("--rate", action="append", default=[], metavar="[SITE=]RATE",
                      help="of all sites that act, or of those that a name or glob chooses; repeatable (default: their own)")
@@ -70,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     examples = examples if scale is None else scale.of(examples)
     if arguments.plots and examples.y is None:
         raise InputError("figures of errors need targets", got=phrase("--plots without targets"), fix="Pass --target COLUMN")
-    found = _predicted(arguments, _model(arguments), examples.x, task, _back(scale, task))
+    model, drawn = _built(arguments)
+    found = _predicted(arguments, model, examples.x, task, _back(scale, task))
     y = _targets(examples, found, task)
     classes = examples.classes if task == "classification" else None
     frame = predictions.table(found, y, classes=classes, tau=arguments.tau, level=arguments.level)
@@ -82,6 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     said = f"{len(frame):,} examples, {len(found.passes)} passes, {len(found.sites)} sites" + (
         "" if arguments.out == "-" else f": wrote {arguments.out}")
     print(said, file=sys.stderr)
+    if drawn and not arguments.weights:
+        print(f"dropkit predict: note: {arguments.model} draws weights by --seed and there are no --weights: unless it loads "
+              "trained ones itself, this model is untrained", file=sys.stderr)
     if y is not None:
         scored = predictions.worth(found, y, tau=arguments.tau, level=arguments.level)
         print(", ".join(f"{name} {value:.4g}" for name, value in scored.items()), file=sys.stderr)
@@ -182,6 +188,17 @@ def _task(y: Any, scale: Any) -> str:
         raise InputError("without targets the task is told", got=phrase("neither --target nor --task"),
                          fix="Pass --task classification (outputs are logits) or --task regression")
     return "regression" if y.dtype.kind == "f" else "classification"
+
+
+def _built(arguments: argparse.Namespace) -> tuple[nn.Module, bool]:
+    """The model, drawn by the seed so that it is the same one again, and whether anything was drawn."""
+    number = check_seed(arguments.seed)
+    torch.manual_seed(number)
+    random.seed(number)
+    numpy.random.seed(number % (1 << 32))
+    before = torch.get_rng_state()
+    model = _model(arguments)
+    return model, not torch.equal(before, torch.get_rng_state())
 
 
 def _model(arguments: argparse.Namespace) -> nn.Module:

@@ -30,7 +30,7 @@ def check_rate(value: Any, name: str = "p", *, below_one: bool = False) -> float
     """
     if type(value) is float and 0.0 <= value < 1.0:  # the usual case, kept cheap: this runs at every forward
         return value
-    number = _number(value)
+    number = number_of(value)
     if below_one and number is not None and not 0.0 <= number < 1.0:
         raise InputError(f"{name} is a number in [0, 1)", got=value, fix="Pass a float below 1, such as 0.1; 0 does nothing")
     if number is None or not 0.0 <= number <= 1.0:
@@ -68,7 +68,16 @@ def threshold(rate: float) -> int:
     return math.floor(rate * WHOLE + 0.5)
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """A value as a float, or None for what is no number; bools and texts are none.
+
+    Args:
+        value: any; a tensor with no dimensions counts as a number.
+
+    Example:
+        >>> number_of(1), number_of("1")
+        (1.0, None)
+    """
     if isinstance(value, torch.Tensor):
         if value.dim() > 0 or value.dtype is torch.bool or value.is_complex():
             return None

@@ -29,6 +29,9 @@ from dropkit.variants.site import StreamSite
 UNKNOWN = "random"
 """The kind of a module that draws random numbers in training and may be no dropout; a glob does not choose it."""
 
+_FAMILIES = {"attention": ("attention", "attention_dropout", "scaled_dot_product_attention")}
+"""A kind that stands for others, too: attention drops its weights inside torch's module, by a function, or by a module."""
+
 
 @dataclass
 class Active:
@@ -97,7 +100,7 @@ def prepare(twin: nn.Module, inputs: Any, where: Any = "*", rates: Any = None) -
     _set_rates(found, _resolved(rates, [name for name in chosen if found[name].kind != UNKNOWN]))
     swapped = _on_our_masks(twin)
     calls = {(site.module, site.call.key): None for site in found.values() if site.call is not None}
-    active = Active(_evaluated(twin), calls=dict(calls))
+    active = Active(evaluated(twin), calls=dict(calls))
     for name in chosen:
         _activate(active, name, found[name])
     active.watched = bool(active.calls) or not swapped or _unroute_idle(modules, active.modules)
@@ -118,8 +121,16 @@ def _warn_of_unknown(names: list[str]) -> None:
                'where=["*"]')
 
 
-def _evaluated(model: nn.Module) -> nn.Module:
-    """Set a model to evaluation mode; quickly, where none of its modules has its own way to."""
+def evaluated(model: nn.Module) -> nn.Module:
+    """Set a model to evaluation mode; quickly, where none of its modules has its own way to.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> evaluated(nn.ReLU()).training
+        False
+    """
     modules = modules_of(model)
     if any(type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval for module in modules):
         return model.eval()
@@ -146,15 +157,19 @@ def _rate_of(module: nn.Module) -> float:
 def _chosen(found: Mapping[str, _Candidate], where: Any) -> list[str]:
     patterns = [where] if isinstance(where, str) else list(where) if isinstance(where, Iterable) else [None]
     chosen: set[str] = set()
+    if not patterns:
+        raise InputError("where names at least one site", got=where, fix='Pass a glob, or "*" for all sites')
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise InputError("where is a glob of site names, a kind of sites, or a sequence of them", got=where,
                              fix='Pass a str such as "encoder.*" or "attention"')
         kind = pattern.removeprefix("kind:")
-        names = {name for name, site in found.items() if site.kind == kind or name == pattern
+        names = {name for name, site in found.items() if site.kind in _FAMILIES.get(kind, (kind,)) or name == pattern
                  or (site.kind != UNKNOWN and fnmatchcase(name, pattern))}
         if not names and pattern != "*":
-            raise InputError("where matches a site", got=pattern, fix=nearest(pattern, found))
+            kinds = ", ".join(sorted({repr(site.kind) for site in found.values()}))
+            raise InputError("where matches a site by its name or kind", got=pattern,
+                             fix=nearest(pattern, found) + (f"; kinds are {kinds}" if kinds else ""))
         chosen |= names
     return [name for name in found if name in chosen]
 
@@ -231,7 +246,7 @@ def _unroute_idle(modules: list[tuple[str, nn.Module]], acting: set[nn.Module]) 
 
 
 def _described(found: Mapping[str, _Candidate], chosen: list[str]) -> str:
-    if not found:
+    if not chosen:
         return "a model without dropout that dropkit knows"
     shown = [f"{name or '(model)'} at rate {found[name].p:g}" for name in chosen[:8]]
     return ", ".join(shown) + (", ..." if len(chosen) > 8 else "")

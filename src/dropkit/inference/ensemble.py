@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.seeds import check_integer
+from dropkit.core.seeds import check_integer, check_seed
 from dropkit.core.streams import keyed
+from dropkit.inference.twin import copied
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.sites import sites
@@ -76,7 +76,8 @@ def ensemble(model: nn.Module, inputs: Any, max_units: int = 12, samples: int = 
 
     Raises:
         InputError: for dropout of other kinds or in functional calls, a site that is called twice, a model without dropout,
-            an output that is no tensor, and numbers out of range.
+            an output that is no tensor of logits, of two classes at least for a softmax, a model that cannot be copied, and
+            numbers out of range.
 
     Example:
         >>> from dropkit.variants.dropout import Dropout
@@ -95,18 +96,22 @@ def ensemble(model: nn.Module, inputs: Any, max_units: int = 12, samples: int = 
         raise InputError("max_units is at most 20", got=max_units, fix="Draw sub-networks at random beyond, with samples=")
     if check_integer(samples, "samples", 32) < 1:
         raise InputError("at least one pass is drawn", got=samples, fix="Pass samples=1000")
+    number = check_seed(seed)
+    if inputs is None:
+        raise InputError("an ensemble is of predictions on inputs", got=inputs, fix="Pass what the model is called with")
     found = _sites(model, inputs)
     inner: nn.Module = unwrap(model)
     with undisturbed(inner), torch.no_grad():
-        fixed, held = _with_fixed_masks(swap(copy.deepcopy(inner)).eval(), found)
-        plain = swap(copy.deepcopy(inner)).eval()
+        fixed, held = _with_fixed_masks(swap(copied(inner)).eval(), found)
+        plain = swap(copied(inner)).eval()
         scaled = _logits(plain, inputs)
+        _check_logits(scaled, output)
         _logits(fixed, inputs)  # tells how many units each site has
         units = sum(mask.units for mask in held)
         exact = units <= max_units
-        networks = _every(held) if exact else _some(held, samples, seed)
+        networks = _every(held) if exact else _some(held, samples, number)
         arithmetic, geometric = _averages(fixed, inputs, networks, output)
-        drawn = _monte_carlo(plain, found, inputs, samples, seed, output)
+        drawn = _monte_carlo(plain, found, inputs, samples, number, output)
     return Ensemble(arithmetic, geometric, _probabilities(scaled.double(), output), drawn, units,
                     2**units if exact else samples, exact)
 
@@ -188,6 +193,16 @@ def _logits(model: nn.Module, inputs: Any) -> Tensor:
         raise InputError("each site of an ensemble is called once", got=phrase("a dropout that is used twice in a forward"),
                          fix="Give each place a module of its own")
     return found
+
+
+def _check_logits(found: Tensor, output: str) -> None:
+    if not found.is_floating_point():
+        raise InputError("logits are floating-point numbers", got=phrase(f"a tensor of {found.dtype}"),
+                         fix="Return what comes before the argmax, or convert it")
+    if output == "softmax" and (found.dim() < 2 or found.shape[-1] < 2):
+        raise InputError("a softmax is over the logits of two classes at least, in the last dimension behind the batch",
+                         got=phrase(f"an output of shape {tuple(found.shape)}"),
+                         fix='Pass output="sigmoid" where each logit stands alone')
 
 
 def _probabilities(logits: Tensor, output: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, TypeVar
 
 import torch
@@ -10,11 +9,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.flags import check_flag
 from dropkit.inference.fold_rules import absorb, folded_site
+from dropkit.inference.twin import copied
+from dropkit.inference.uses import alone_by_running, alone_by_structure
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.insert import applied, remove
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.route import routing_of, unroute
+from dropkit.surgery.scripted import drawing_scripts, is_active
 from dropkit.surgery.sites import sites
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -25,10 +28,11 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
 
     Modules that return their input in evaluation become ``nn.Identity``, so that the other modules keep their names and the
     ``state_dict`` its keys. Classic scaling, which multiplies by q = 1 - p in evaluation, goes into the weight of the linear
-    layer or convolution that follows in the same ``nn.Sequential``, where nothing else uses that weight, and becomes a
-    `Scale` elsewhere. Layers whose weights are dropped become plain layers, and `WeightDrop` what it wraps;
-    ``nn.MultiheadAttention`` and recurrent modules get a rate of 0, and dropkit's recurrent modules become torch's where
-    evaluation is the same. What ``dk.swap`` routed is unrouted, and what ``dk.insert`` put in is taken out.
+    layer or convolution that follows in the same ``nn.Sequential``, where nothing else calls the two or uses that weight, and
+    becomes a `Scale` elsewhere; without inputs it becomes one wherever a forward of yours lies around. Layers whose weights are
+    dropped become plain layers, and `WeightDrop` what it wraps; ``nn.MultiheadAttention`` and recurrent modules get a rate of
+    0, and dropkit's recurrent modules become torch's where evaluation is the same. What ``dk.swap`` routed is unrouted, and
+    what ``dk.insert`` put in is taken out.
 
     Functional calls that heed the mode are left as they are: they do nothing as long as the copy stays in evaluation mode.
 
@@ -42,8 +46,9 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
         The copy.
 
     Raises:
-        InputError: for a site whose evaluation is random or is no plain layer, naming it; for a functional call that drops in
-            evaluation, too; without inputs to verify with; and when the outputs differ.
+        InputError: for a site whose evaluation is random or is no plain layer, naming it; for a functional call or a traced
+            module that drops in evaluation, too; for a model that cannot be copied; without inputs to verify with; and when
+            the outputs differ.
 
     Example:
         >>> from dropkit.variants.dropout import Dropout
@@ -57,7 +62,7 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
         )
     """
     walk(model)
-    if verify and inputs is None:
+    if check_flag(verify, "verify") and inputs is None:
         raise InputError("a fold is verified on inputs", got=phrase("none"),
                          fix="Pass what the model is called with, or verify=False to fold by structure alone")
     if inputs is not None:
@@ -66,13 +71,18 @@ def fold(model: _Model, inputs: Any = None, *, verify: bool = True) -> _Model:
                 raise InputError("a model to fold does not drop in evaluation", got=phrase(f"{site.name!r} at {site.where}"),
                                  fix="Pass training=self.training to the function, or set its rate to 0")
     inner: Any = unwrap(model)
-    folded: _Model = _without_dropout(copy.deepcopy(inner))
+    folded: _Model = _without_dropout(copied(inner), inputs)
+    for name, module in drawing_scripts(folded):
+        if is_active(module):  # in evaluation, as the copy is
+            raise InputError("a model to fold does not drop in evaluation",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Trace it in evaluation, or pass the model as it was before torch.jit")
     if verify:
         _compare(inner, folded, inputs)
     return folded
 
 
-def _without_dropout(model: Any) -> Any:
+def _without_dropout(model: Any, inputs: Any) -> Any:
     if any(True for _ in applied(model)):
         _check_inserted(model)
         remove(model, "*")
@@ -87,7 +97,8 @@ def _without_dropout(model: Any) -> Any:
         new = folded_site(name, module)
         if new is not None:
             replaced[module] = new
-    return absorb(_put(model, replaced)).eval()
+    plain = _put(model, replaced).eval()
+    return absorb(plain, alone_by_structure(plain) if inputs is None else alone_by_running(plain, inputs))
 
 
 def _check_inserted(model: nn.Module) -> None:

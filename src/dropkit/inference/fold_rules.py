@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dropkit.catalog import CATALOG
 from dropkit.core.errors import InputError, phrase
+from dropkit.inference.uses import Alone
 from dropkit.surgery.modules import kind_of
 from dropkit.variants import recurrent_module
 from dropkit.variants.attention import ScaledDotProductAttention
@@ -91,7 +92,7 @@ def folded_site(name: str, module: Any) -> nn.Module | None:
     return Scale(1.0 - module.p) if getattr(module, "scaling", "inverted") == "classic" and module.p > 0 else nn.Identity()
 
 
-def absorb(model: nn.Module) -> nn.Module:
+def absorb(model: nn.Module, is_alone: Alone) -> nn.Module:
     """Move each `Scale` that a layer follows in an ``nn.Sequential`` into that layer's weight.
 
     Both have to stand in one place of the model only, and the weight to be no other module's; nothing but ``nn.Identity`` and
@@ -99,13 +100,14 @@ def absorb(model: nn.Module) -> nn.Module:
 
     Args:
         model: changed in place.
+        is_alone: tells whether the ``nn.Sequential`` alone uses both; see `dropkit.inference.uses`.
 
     Returns:
         The model.
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> absorb(nn.Sequential(Scale(0.5), nn.Linear(1, 1)))[0]
+        >>> absorb(nn.Sequential(Scale(0.5), nn.Linear(1, 1)), lambda *_: True)[0]
         Identity()
     """
     modules = list(model.modules())
@@ -119,7 +121,7 @@ def absorb(model: nn.Module) -> nn.Module:
             name, scale = items[index]
             target = _next_layer([parent._modules[later] for later, _ in items[index + 1:]])
             if (type(scale) is Scale and target is not None and places[scale] == places[target] == 1
-                    and owners[target.weight] == 1):
+                    and owners[target.weight] == 1 and is_alone(parent, scale, target)):
                 with torch.no_grad():
                     target.weight.mul_(scale.factor)
                 parent._modules[name] = nn.Identity().train(parent.training)

@@ -11,10 +11,13 @@ import torch
 from torch import nn
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.seeds import check_integer
+from dropkit.core.levels import check_level
+from dropkit.core.seeds import check_integer, check_seed
+from dropkit.inference.accepted import accepted, check_enabled
 from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.modules import unwrap, walk
+from dropkit.surgery.scripted import drawing_scripts, is_active
 from dropkit.surgery.sites import sites
 
 
@@ -74,7 +77,8 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         A report, whose text says all.
 
     Raises:
-        InputError: when ``passes`` or ``level`` is out of range.
+        InputError: for a value out of range, inputs that the model does not take, and a model inside ``dk.disabled``, where
+            nothing acts.
 
     Example:
         >>> class Forgets(nn.Module):
@@ -86,12 +90,12 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
     """
     if check_integer(passes, "passes", 32) < 2:
         raise InputError("at least two passes tell a spread", got=passes, fix="Pass passes=200")
-    if not 0 < level < 1:
-        raise InputError("a level lies in (0, 1)", got=level, fix="Pass 0.999")
+    level, number = check_level(level), check_seed(seed)
     walk(model)
+    check_enabled(model, "freeze_check")
     inner: nn.Module = unwrap(model)
-    with undisturbed(inner), torch.no_grad():
-        torch.manual_seed(seed)
+    with accepted(model, inputs), undisturbed(inner), torch.no_grad():
+        torch.manual_seed(number)
         inner.eval()
         first = flat(call_model(inner, copy_inputs(inputs)))
         second = flat(call_model(inner, copy_inputs(inputs)))
@@ -132,7 +136,8 @@ def quantization_calibration(model: nn.Module, inputs: Any = None) -> Iterator[N
 
 
 def _refuse_active(model: nn.Module, inputs: Any = None) -> None:
-    active = [site.name or "(model)" for site in sites(model, inputs) if site.active]
+    names = [site.name for site in sites(model, inputs) if site.active]
+    active = [name or "(model)" for name in [*names, *(name for name, module in drawing_scripts(model) if is_active(module))]]
     if active:
         shown = ", ".join(map(repr, active[:5])) + (f" and {len(active) - 5} more" if len(active) > 5 else "")
         raise InputError("a model is calibrated for quantisation while no dropout acts", got=phrase(f"active sites {shown}"),

@@ -166,6 +166,10 @@ def _sum_over(input: Moments, dim: Any = None, keepdim: bool = False) -> Moments
     return Moments(input.mean.sum(dims, keepdim), input.variance.sum(dims, keepdim))
 
 
+def _same(input: Moments) -> Moments:
+    return input  # a detached value varies as before: derivatives are how that is followed
+
+
 def _relu(input: Moments, inplace: bool = False) -> Moments:
     return relu_moments(input)
 
@@ -226,7 +230,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **_ADD, **_MULTIPLY,
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _subtract),
     **dict.fromkeys((operator.truediv, torch.div, "div"), _divide),
-    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negate),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negate), **dict.fromkeys((torch.detach, "detach"), _same),
     **dict.fromkeys((torch.mean, "mean"), _mean_over), **dict.fromkeys((torch.sum, "sum"), _sum_over),
     **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"), _relu), F.leaky_relu: _leaky_relu,
     F.gelu: _smooth(F.gelu), F.silu: _silu,
@@ -245,7 +249,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
 MOVING: frozenset[Any] = frozenset((
     torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, torch.cat, torch.stack,
     torch.chunk, torch.split, torch.unflatten, operator.getitem, "flatten", "view", "reshape", "permute", "transpose",
-    "squeeze", "unsqueeze", "contiguous", "expand", "chunk", "split", "unflatten", "clone", "detach", "unbind",
+    "squeeze", "unsqueeze", "contiguous", "expand", "chunk", "split", "unflatten", "clone", "unbind",
     "float", "double"))
 """Functions, and methods by name, that only move elements."""
 

@@ -51,6 +51,8 @@ class Sources:
         Raises:
             InputError: where a source does not belong to an example.
         """
+        if output.numel() == 0:
+            return torch.zeros_like(output)
         rows = output.shape[0] if output.dim() else 0
         for zeros in self.zeros:
             if zeros.dim() == 0 or zeros.shape[0] != rows:

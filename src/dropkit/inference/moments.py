@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,14 +12,21 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.flags import check_flag
 from dropkit.core.intercept import THREAD
+from dropkit.inference.accepted import accepted, check_acting
+from dropkit.inference.active import evaluated
 from dropkit.inference.moment_functions import ASKING, BERNOULLI, FUNCTIONS, MOVING, by_parts, call_moments, is_random
 from dropkit.inference.moment_joint import run_joint
 from dropkit.inference.moment_rules import NOISE, RULES, Moments
 from dropkit.inference.moment_sources import followed
+from dropkit.inference.plain import is_plain
+from dropkit.inference.twin import twin_of
+from dropkit.surgery.calls import copy_inputs, unmoved
 from dropkit.surgery.functional import Call, read
-from dropkit.surgery.modules import kind_of, unwrap, walk
+from dropkit.surgery.modules import kind_of, modules_of
 
+_HALVES = (torch.float16, torch.bfloat16)
 _REMEDY = "Use Monte-Carlo passes for this model, or a layer that is supported; docs/moments.md lists them"
 
 
@@ -56,11 +63,12 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
 
     Returns:
         An object with ``mean``, ``variance`` and ``std``, tensors of the output's shape, and ``covariance``; where the model
-        returns several tensors, the same structure of such objects.
+        returns several tensors, the same structure of such objects. A model of half precision is computed in float32.
 
     Raises:
-        InputError: for a layer or function without a rule, naming it and its place; for a forward that cannot be traced; and
-            when nothing in the output is random.
+        InputError: for a layer or function without a rule, naming it and its place; for a forward that cannot be traced, a
+            scripted module that drops, a model that cannot be copied, and inputs that it does not take; and when nothing in the
+            output is random.
 
     Example:
         >>> model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1, bias=False))
@@ -73,17 +81,18 @@ def moment_predict(model: nn.Module, inputs: Any, *, linearised: bool = False, c
         Wang, Manning: "Fast dropout training", ICML 2013. Gast, Roth: "Lightweight probabilistic deep networks", CVPR 2018.
         Lu, Ie, Sha: "Mean-field approximation to Gaussian-softmax integral with application to uncertainty estimation", 2020.
     """
-    walk(model)
-    inner = unwrap(model)
-    args, kwargs = _arguments(inputs)
-    if linearised and covariance:
+    ways = check_flag(linearised, "linearised"), check_flag(covariance, "covariance")
+    if all(ways):
         raise InputError("variances are found in one way", got=phrase("linearised=True and covariance=True"),
                          fix="Pass one of them")
-    with _evaluating(inner), torch.no_grad():
+    check_acting(model, "moment_predict")
+    with accepted(model, inputs), nullcontext() if is_plain(model) else unmoved(model), torch.no_grad(), _without_autocast():
+        twin = _wide_twin(model)  # what a forward does to its module, when it is traced or run, it does to the twin
+        args, kwargs = _arguments(pytree.tree_map_only(Tensor, _wide, copy_inputs(inputs)))
         if linearised:
-            output = _run_back(inner, args, kwargs)
+            output = _run_back(twin, args, kwargs)
         else:
-            output = run_joint(inner, "", _single(args, kwargs)) if covariance else _run(inner, "", args, kwargs)
+            output = run_joint(twin, "", _single(args, kwargs)) if covariance else _run(twin, "", args, kwargs)
     if not is_random(output):
         raise InputError("a model whose moments are asked for has dropout with a rate above 0",
                          got=phrase("an output that does not vary"), fix="dropkit.sites(model, inputs) lists what drops")
@@ -96,7 +105,7 @@ def _run_back(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         raise InputError("a model that is followed back gets batches of examples", got=phrase("a tensor of one dimension"),
                          fix="Pass x[None]")
     with _constant(module), followed() as sources:
-        args, kwargs = pytree.tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
+        args, kwargs = pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))  # outside of inference mode
         output = _run(module, "", args, kwargs)
         return pytree.tree_map_only(Moments, lambda x: Moments(x.mean.detach(), sources.variance_of(x.mean)), output,
                                     is_leaf=lambda x: isinstance(x, Moments))
@@ -131,14 +140,42 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+def _without_autocast() -> Iterator[None]:
+    with ExitStack() as undo:
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            undo.enter_context(torch.autocast(kind, enabled=False))
         yield
-    finally:
-        for module, mode in modes:
-            vars(module)["training"] = mode
+
+
+def _wide_twin(model: nn.Module) -> nn.Module:
+    """A twin in evaluation. Squares of halves overflow soon, so that it computes in float32 where the model does in less."""
+    twin = evaluated(twin_of(model)[0])
+    modules, memo = modules_of(twin), dict[int, Tensor]()
+    if all(x is None or x.dtype not in _HALVES for module in modules
+           for x in (*module._parameters.values(), *module._buffers.values())):
+        return twin
+    for module in modules:
+        stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+        for held in stores:
+            for name, x in list(held.items()):
+                if isinstance(x, Tensor) and x.dtype in _HALVES:
+                    wide = memo.setdefault(id(x), _like(x, _wide(x.detach())))
+                    if held is vars(module):
+                        held[name] = wide
+                    else:
+                        setattr(module, name, wide)  # recurrent modules keep them in a list, too
+    return twin
+
+
+def _like(x: Tensor, wide: Tensor) -> Tensor:
+    return nn.Parameter(wide, requires_grad=False) if isinstance(x, nn.Parameter) else wide
+
+
+def _wide(x: Any) -> Any:
+    """A tensor of a half type in float32, and so a half type itself; all else as it is."""
+    if isinstance(x, torch.dtype):
+        return torch.float32 if x in _HALVES else x
+    return x.float() if x.dtype in _HALVES else x
 
 
 def _run(module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -214,7 +251,7 @@ def _run_graph(module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict
         if node.op == "placeholder":
             values[node] = given.pop(0) if given else kwargs.get(str(node.target), *node.args)
             continue
-        of = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        of = pytree.tree_map_only(torch.dtype, _wide, fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
         taken: tuple[Any, ...] = tuple(of[0])
         named: dict[str, Any] = dict(of[1])
         if node.op == "output":
@@ -234,6 +271,7 @@ def _step(module: nn.Module, path: str, node: fx.Node, args: tuple[Any, ...], kw
         return _run(module.get_submodule(target), f"{path}.{target}" if path else target, args, kwargs)
     place = _place(path, node)
     if node.op == "call_method":
+        target = "float" if target in ("half", "bfloat16") else target
         return _call(target, lambda x, *rest, **options: getattr(x, target)(*rest, **options), args, kwargs, place)
     call = read(target, args, kwargs)
     return _call(target, target, args, kwargs, place) if call is None else _dropped(call, target, args, kwargs, place)
@@ -257,7 +295,8 @@ def _call(key: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     if not is_random((args, kwargs)):
         return function(*args, **kwargs)
     if key is getattr and isinstance(args[0], Moments):
-        return getattr(args[0].mean, args[1])
+        asked = getattr(args[0].mean, args[1])
+        return by_parts(getattr, args, {}) if isinstance(asked, Tensor) else asked  # x.T moves elements
     if key in ASKING:
         return function(args[0].mean, *args[1:], **kwargs)
     if key in FUNCTIONS:

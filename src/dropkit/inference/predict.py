@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.flags import check_flag
 from dropkit.core.seeds import check_integer, check_seed
+from dropkit.inference.accepted import accepted, check_acting
 from dropkit.inference.acting import Acting
 from dropkit.inference.active import Active
 from dropkit.inference.batches import rows_in, shown
@@ -22,10 +24,7 @@ from dropkit.inference.remembered import active_twin
 from dropkit.inference.result import MCPrediction, joined
 from dropkit.inference.run import METHODS, Runner
 from dropkit.inference.single import Pass, SharedPass
-from dropkit.inference.twin import check_readable
 from dropkit.surgery.calls import call_model, unmoved
-from dropkit.surgery.modules import walk
-from dropkit.surgery.watch import is_watched
 
 _MEMORY = 1 << 26
 _TASKS = ("auto", "classification", "regression", None)
@@ -55,7 +54,8 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
             ``DataLoader`` or another iterable of batches, of which the first entry is the data where they are tuples.
         passes: how many, or their numbers, so that ``passes=[7]`` makes pass 7 again. Default: 50.
         seed: the seed of all masks.
-        where: a glob of site names, a kind of sites such as ``"attention"``, or several of them; others do not act.
+        where: a glob of site names, a kind of sites such as ``"dropout2d"``, or several of them; others do not act.
+            ``"attention"`` are attention's weights, in ``nn.MultiheadAttention``, functional calls and dropkit's modules.
         rates: one rate for all sites that act, or rates by site name or glob. Default: those that they have in training.
         method: ``"vmap"``, ``"loop"``, or ``"auto"``, which turns to the loop where vmap cannot run the model.
         task: ``"classification"`` for logits, ``"regression"``, or None for neither; ``"auto"`` is classification where the
@@ -85,14 +85,11 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
     References:
         Gal, Ghahramani: "Dropout as a Bayesian approximation: representing model uncertainty in deep learning", ICML 2016.
     """
-    _check_choices(method, task)
+    _check_choices(method, task, outputs)
+    for name, value in (("samples", samples), ("share_mask", share_mask), ("progress", progress)):
+        check_flag(value, name)
     number, indices, memory = check_seed(seed), pass_indices(passes), check_integer(memory, "memory", 62)
-    for _ in walk(model):  # refuses what is no module
-        break
-    check_readable(model)
-    if is_watched(model):
-        raise InputError("a model whose dropout is made to act is not disabled", got=phrase("mc_predict inside dk.disabled"),
-                         fix="Call mc_predict outside the with block")
+    check_acting(model, "mc_predict")
     parts, active, varies, picker, begin = list[dict[str, Tensor]](), None, False, Picker(outputs), 0
     with ExitStack() as undo:
         if "torch._dynamo" in sys.modules:  # parts that are compiled run as they are written: the passes are not what they saw
@@ -100,32 +97,38 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int | Iterable[int] = 50, 
         undo.enter_context(unmoved(model))  # all else that a forward may write into the twin has for itself
         for step, batch in enumerate(shown(inputs, progress)):
             if active is None:
-                active, keep = active_twin(model, batch, where, rates)
+                with accepted(model, batch):
+                    active, keep = active_twin(model, batch, where, rates)
                 runner = Runner(active.model, method, memory, active.modules, not active.watched)
                 if active.watched:
                     undo.enter_context(Acting(active))
             gathered, count = Gathered(task, class_dim, samples, picker), rows_in(batch)
             one = _pass_of(active.model, batch, picker, None if share_mask or count is None else (begin, count), share_mask)
             begin += count or 0
-            for chunk in runner.run(one, pass_seeds(number, step if count is None and not share_mask else 0, indices)):
-                gathered.add(chunk)
+            with accepted(model, batch):
+                for chunk in runner.run(one, pass_seeds(number, step if count is None and not share_mask else 0, indices)):
+                    gathered.add(chunk, count)
             parts.append(gathered.tensors())
             task, varies = gathered.task, varies or gathered.varies
     if active is None:
         raise InputError("there is at least one batch", got=inputs, fix="Pass data; an iterator may have been used up")
     keep()
-    if len(indices) > 1 and not varies:
-        raise _constant(active)
-    return joined(parts, {"passes": indices, "method": runner.method, "why": runner.why, "sites": tuple(active.names),
+    found = joined(parts, {"passes": indices, "method": runner.method, "why": runner.why, "sites": tuple(active.names),
                           "task": task, "class_dim": class_dim})
+    if len(indices) > 1 and not varies:
+        raise _constant(active, found)
+    return found
 
 
-def _check_choices(method: Any, task: Any) -> None:
+def _check_choices(method: Any, task: Any, outputs: Any) -> None:
     if method not in METHODS:
         raise InputError('method is "auto", "vmap" or "loop"', got=method, fix='Leave it at "auto"')
     if task not in _TASKS:
         raise InputError('task is "auto", "classification", "regression" or None', got=task,
                          fix='Pass "classification" where the output holds logits')
+    if outputs is not None and not callable(outputs):
+        raise InputError("outputs is a function that picks a tensor of the model's output", got=outputs,
+                         fix='Pass one, as in outputs=lambda output: output["logits"]')
 
 
 def _pass_of(model: nn.Module, inputs: Any, picker: Picker, rows: tuple[int, int] | None, share_mask: bool) -> Pass:
@@ -135,7 +138,10 @@ def _pass_of(model: nn.Module, inputs: Any, picker: Picker, rows: tuple[int, int
     return SharedPass(call, inputs) if share_mask else Pass(call, inputs, rows)
 
 
-def _constant(active: Active) -> InputError:
+def _constant(active: Active, found: MCPrediction) -> InputError:
+    if found.mean.numel() == 0:
+        return InputError("there is at least one example", got=phrase(f"outputs of shape {tuple(found.mean.shape)}"),
+                          fix="Pass inputs that are not empty")
     names = ", ".join(name or "(model)" for name in active.names[:8]) + (", ..." if len(active.names) > 8 else "")
     return InputError("the output depends on the sites that act",
                       got=phrase(f"the same output in every pass; these act: {names}"),

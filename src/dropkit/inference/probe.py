@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from dropkit.core.errors import InputError, phrase
 from dropkit.core.notices import notify
 from dropkit.inference.batches import rows_in
 from dropkit.inference.plain import is_plain
 from dropkit.inference.strangers import strangers
-from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
+from dropkit.surgery.calls import call_model, copy_inputs, does_not_run, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
 from dropkit.surgery.watch import Frame, Notice, Watch
@@ -76,8 +75,7 @@ def probe(model: nn.Module, inputs: Any) -> list[Probed]:
     found.complete = error is None
     error = _run(model, False, found.in_evaluation, few, inputs)
     if error is not None:
-        raise InputError("a model runs on the inputs that it is given", got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Pass inputs as a tensor, a tuple of arguments, or a dict of keyword arguments") from error
+        raise does_not_run(error) from error
     return list(found.calls.values())
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
+from dropkit.core.levels import check_level, check_precision
 from dropkit.inference.statistics import entropy
 
 
@@ -84,9 +85,7 @@ class MCPrediction:
             InputError: for a precision of 0 or less, or in classification.
         """
         self._refuse_classes("predictive_variance")
-        if tau is not None and not tau > 0:
-            raise InputError("tau is a precision above 0", got=tau, fix="Pass one over the variance of the noise")
-        total = self.variance if tau is None else self.variance + 1.0 / tau
+        total = self.variance if tau is None else self.variance + 1.0 / check_precision(tau)
         return total if noise is None else total + noise
 
     def interval(self, level: float = 0.95, tau: float | None = None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -105,9 +104,8 @@ class MCPrediction:
         Raises:
             InputError: for a level outside (0, 1), and as `predictive_variance` does.
         """
-        if not 0 < level < 1:
-            raise InputError("level is a probability in (0, 1)", got=level, fix="Pass a float such as 0.95")
-        half = self.predictive_variance(tau, noise).sqrt() * NormalDist().inv_cdf(0.5 + level / 2)
+        width = NormalDist().inv_cdf(0.5 + check_level(level) / 2)
+        half = self.predictive_variance(tau, noise).sqrt() * width
         return self.mean - half, self.mean + half
 
     def _need(self, task: str, what: str) -> None:
@@ -128,12 +126,24 @@ def joined(parts: list[dict[str, Any]], whole: dict[str, Any]) -> MCPrediction:
         parts: the tensors of each batch, by the names of `MCPrediction`.
         whole: what holds for all.
 
+    Raises:
+        InputError: for batches that cannot be joined.
+
     Example:
         >>> part = {"mean": torch.ones(2), "variance": torch.ones(2)}
         >>> joined([part, part], {"passes": (0, 1), "method": "vmap", "why": "", "sites": ("0",), "task": None}).mean.shape
         torch.Size([4])
     """
     dims = {name: 1 if name == "samples" else 0 for name in parts[0]}
-    tensors: dict[str, Any] = {name: parts[0][name] if len(parts) == 1 else torch.cat([part[name] for part in parts], dim)
+    tensors: dict[str, Any] = {name: parts[0][name] if len(parts) == 1 else _joined([part[name] for part in parts], dim)
                                for name, dim in dims.items()}
     return MCPrediction(**tensors, **whole)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    try:
+        return torch.cat(parts, dim)
+    except RuntimeError as error:
+        shapes = ", ".join(map(str, dict.fromkeys(tuple(part.shape) for part in parts)))
+        raise InputError("outputs of several batches have the examples in the first dimension, and else one shape",
+                         got=phrase(f"shapes {shapes}"), fix="Predict each batch by itself, or pad to one shape") from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, MissingExtraError, phrase
+from dropkit.core.levels import check_level, check_precision
 
 
 class RiskCoverage(NamedTuple):
@@ -143,8 +144,7 @@ def fpr_at_tpr(inside: Any, outside: Any, level: float = 0.95) -> float:
         >>> fpr_at_tpr([0.1, 0.2, 0.5], [0.3, 0.4], level=1.0)
         0.3333333333333333
     """
-    if not 0 < level <= 1:
-        raise InputError("a level lies in (0, 1]", got=level, fix="Pass 0.95 for FPR95")
+    level = check_level(level, one=True)
     scores, targets = _check_two(inside, outside)
     others = scores[targets == 1].sort(descending=True).values
     needed = math.ceil(level * len(others) - 1e-9)
@@ -202,15 +202,13 @@ def interval_coverage(mean: Any, std: Any, y: Any, levels: Sequence[float] = (0.
     References:
         Kuleshov, Fenner, Ermon: "Accurate uncertainties for deep learning using calibrated regression", ICML 2018.
     """
-    m, s, target = _tensor(mean, "mean"), _tensor(std, "std"), _tensor(y, "y")
+    m, s, target = numbers_of(mean, "mean"), numbers_of(std, "std"), numbers_of(y, "y")
     if not m.shape == s.shape == target.shape or m.numel() == 0 or bool((s < 0).any()):
         raise InputError("means, deviations of at least 0 and targets have one shape, and are not empty", got=phrase(
             f"shapes {tuple(m.shape)}, {tuple(s.shape)} and {tuple(target.shape)}"), fix="Reshape one, or expand the deviation")
     found = {}
     for level in levels:
-        if not 0 < level < 1:
-            raise InputError("a level lies in (0, 1)", got=level, fix="Pass levels such as 0.9")
-        width = s * torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64))
+        width = s * torch.special.ndtri(torch.tensor((1 + check_level(level)) / 2, dtype=torch.float64))
         found[level] = int(((target - m).abs() <= width).sum()) / m.numel()
     return found
 
@@ -236,12 +234,11 @@ def test_log_likelihood(samples: Any, y: Any, tau: float) -> float:
     References:
         Gal, Ghahramani: "Dropout as a Bayesian approximation: representing model uncertainty in deep learning", ICML 2016.
     """
-    passes, target = _tensor(samples, "samples"), _tensor(y, "y")
+    passes, target = numbers_of(samples, "samples"), numbers_of(y, "y")
     if passes.dim() not in (2, 3) or passes.shape[1:] != target.shape or passes.numel() == 0:
         raise InputError("samples are (T, N) for targets (N,), or (T, N, D) for (N, D), with T and N above 0",
                          got=phrase(f"{tuple(passes.shape)} for {tuple(target.shape)}"), fix="Put the passes first")
-    if not (tau > 0 and math.isfinite(tau)):
-        raise InputError("a precision is above 0", got=tau, fix="Pass tau, one over the variance of the noise")
+    tau = check_precision(tau)
     distance = (target - passes).square()
     distance, outputs = (distance, 1) if distance.dim() == 2 else (distance.sum(-1), target.shape[1])
     each = torch.logsumexp(-0.5 * tau * distance, 0) - math.log(len(passes)) - 0.5 * outputs * math.log(2 * math.pi / tau)
@@ -267,16 +264,36 @@ def _equal_counts(confidence: Tensor, right: Tensor, bins: int, norm: str) -> fl
     return float(gaps.max() if norm == "max" else (weights * gaps).sum() if norm == "l1" else (weights * gaps**2).sum().sqrt())
 
 
-def _tensor(values: Any, name: str) -> Tensor:
-    found = torch.as_tensor(values).detach().to("cpu", torch.float64)
+def numbers_of(values: Any, name: str) -> Tensor:
+    """Finite numbers in float64 on the CPU.
+
+    Args:
+        values: a tensor, an array, or nested sequences of numbers.
+        name: what the caller calls them.
+
+    Raises:
+        InputError: for anything else.
+
+    Example:
+        >>> numbers_of([1, 2], "loss")
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    found = _tensor_of(values, name).to(torch.float64)
     if not bool(torch.isfinite(found).all()):
         raise InputError(f"{name} holds finite numbers", got=phrase(f"{int((~torch.isfinite(found)).sum())} that are not"),
                          fix="Look where they come from, or leave those examples out")
     return found
 
 
+def _tensor_of(values: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(values).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} holds numbers", got=values, fix="Pass a tensor, an array, or a list of numbers") from error
+
+
 def _numbers(values: Any, name: str) -> Tensor:
-    found = _tensor(values, name).flatten()
+    found = numbers_of(values, name).flatten()
     if len(found) == 0:
         raise InputError("a score needs at least one example", got=phrase(f"an empty {name}"), fix="Pass N >= 1 numbers")
     return found
@@ -297,7 +314,7 @@ def check_classes(probabilities: Any, y: Any) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: a shape, a type, a label or a row's sum is out of range, or there are no examples.
     """
-    p, labels = _tensor(probabilities, "probabilities"), torch.as_tensor(y).detach().cpu()
+    p, labels = numbers_of(probabilities, "probabilities"), _tensor_of(y, "y")
     if p.dim() != 2 or p.shape[1] < 2 or len(p) == 0:
         raise InputError("probabilities are (N, K) with N >= 1 rows and K >= 2 classes", got=phrase(f"shape {tuple(p.shape)}"),
                          fix="Give a model of two classes two outputs, not one")

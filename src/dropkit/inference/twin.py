@@ -48,28 +48,34 @@ def twin_of(model: nn.Module) -> tuple[nn.Module, bool]:
         memo: dict[int, Any] = {id(x): x for module in modules for x in module._parameters.values() if x is not None}
         rest = [module for module in reversed(modules) if not _copy_plain(module, memo)]  # children first
         memo.update((id(x), x) for x in _shared(rest))
-        return copy.deepcopy(inner, memo), not rest
     except Exception as error:
-        raise InputError("a model that is run many times beside itself can be copied",
-                         got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Keep what cannot be copied, such as locks and files, out of the modules' attributes") from error
+        raise _uncopyable(error) from error
+    return copied(inner, memo), not rest and not any(type(x) is Tensor for module in modules for x in vars(module).values())
 
 
-def check_readable(model: nn.Module) -> None:
-    """Refuse scripted modules that draw random numbers: what they do cannot be turned on, or told apart by pass.
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy of a model.
 
     Args:
         model: any module.
+        memo: as in ``copy.deepcopy``.
 
     Raises:
-        InputError: for such a module.
+        InputError: for a model that cannot be copied.
+
+    Example:
+        >>> copied(nn.ReLU())
+        ReLU()
     """
-    scripted = [module for module in modules_of(model) if isinstance(module, torch.jit.ScriptModule)]
-    for name, module in model.named_modules() if scripted else ():
-        if module in scripted and _draws(module):
-            raise InputError("a model whose dropout acts in evaluation is written in Python",
-                             got=phrase(f"a scripted or traced module at {name!r}"),
-                             fix="Pass the model as it was before torch.jit")
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise _uncopyable(error) from error
+
+
+def _uncopyable(error: Exception) -> InputError:
+    return InputError("a model that is worked on beside itself can be copied", got=phrase(f"{type(error).__name__}: {error}"),
+                      fix="Keep what cannot be copied, such as locks and files, out of the modules' attributes")
 
 
 def _check_own(model: nn.Module, modules: list[nn.Module]) -> None:
@@ -100,6 +106,8 @@ def _copy_plain(module: nn.Module, memo: dict[int, Any]) -> bool:
             copied[name] = {key: _copied(x, memo) for key, x in value.items()}
             if any(x is _MISSING for x in copied[name].values()):
                 return False
+        elif kind is Tensor and value.dim() == 0 and not value.requires_grad:  # a number, such as the rate of a site
+            copied[name] = _copied(value, memo)
         elif name in copied and (kind is not tuple or any(type(x) not in _ATOMS for x in value)):
             return False
     twin = memo[id(module)] = own.__new__(own)
@@ -134,10 +142,3 @@ def _shared(modules: list[nn.Module]) -> list[Tensor]:
                 if isinstance(value, Tensor) or (type(value) in (list, tuple, dict) and name not in REGISTERED)]
         plain += [x for x in pytree.tree_leaves(held) if isinstance(x, Tensor) and not x.is_leaf] if held else []
     return plain
-
-
-def _draws(module: Any) -> bool:
-    try:
-        return any(word in str(module.inlined_graph) for word in ("dropout", "bernoulli", "rand"))
-    except RuntimeError:  # it has no forward
-        return False

@@ -160,7 +160,7 @@ def ood(inside: Any, outside: Any, *, name: str = "uncertainty", bins: int = 40)
         'AUROC 0.875, FPR95 50.0 %'
     """
     auroc, fpr = scores.ood_auroc(inside, outside), scores.fpr_at_tpr(inside, outside)
-    groups = [torch.as_tensor(values, dtype=torch.float64).flatten().cpu() for values in (inside, outside)]
+    groups = [scores.numbers_of(values, "scores").flatten() for values in (inside, outside)]
     low, high = float(min(values.min() for values in groups)), float(max(values.max() for values in groups))
     high = high if high > low else low + 1.0
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)
@@ -213,8 +213,8 @@ def interval_coverage(mean: Any, std: Any, y: Any) -> Any:
 
 
 def _paired(first: Any, second: Any, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
-    one, other = (torch.as_tensor(values, dtype=torch.float64).detach().flatten().cpu() for values in (first, second))
-    if one.shape != other.shape or len(one) < 2 or not bool(one.isfinite().all() and other.isfinite().all()):
+    one, other = (scores.numbers_of(values, name).flatten() for values, name in zip((first, second), names, strict=True))
+    if one.shape != other.shape or len(one) < 2:
         raise InputError(f"{names[0]} and {names[1]} are as many finite numbers, two at least",
                          got=phrase(f"{len(one)} and {len(other)}"), fix="Pass one of each an example")
     return one, other

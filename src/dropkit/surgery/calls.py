@@ -55,6 +55,21 @@ def copy_inputs(inputs: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
 
 
+def does_not_run(error: Exception, where: str = "") -> InputError:
+    """What is said of a model that raises on the inputs that it was given.
+
+    Args:
+        error: what it raised.
+        where: how it was run, as in ``", here in training"``.
+
+    Example:
+        >>> str(does_not_run(TypeError("no"))).partition(". ")[0]
+        'a model runs on the inputs that it is given; got TypeError: no'
+    """
+    return InputError(f"a model runs on the inputs that it is given{where}", got=phrase(f"{type(error).__name__}: {error}"),
+                      fix="Pass inputs as a tensor, a tuple of arguments, or a dict of keyword arguments")
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put a model back after forwards inside the ``with``: modes, buffers, attributes, hooks, and all random states.
