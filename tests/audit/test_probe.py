@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -109,6 +110,16 @@ def test_a_model_that_raises_is_not_clean() -> None:
     found = audit(_Raises(), torch.ones(2))
     assert not found.clean
     assert not found.coverage.passes
+
+
+class _Leaves(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if self.training else sys.exit(0)  # type: ignore[return-value]
+
+
+def test_a_model_that_calls_sys_exit_is_not_clean() -> None:
+    result = audit(nn.Sequential(_Leaves(2, 2), nn.Dropout(0.2)), torch.ones(2, 2))
+    assert "the model raises SystemExit: 0" in [gap.why for gap in result.coverage.gaps]
 
 
 def test_the_model_is_untouched() -> None:

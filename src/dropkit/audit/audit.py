@@ -10,7 +10,7 @@ from torch import nn
 
 from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
-from dropkit.core.errors import InputError
+from dropkit.core.errors import FAILURES, InputError
 
 if TYPE_CHECKING:
     from dropkit.audit.observation import Observation
@@ -83,7 +83,7 @@ def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: A
                 findings += unique(check(seen))
         except Unfinished as error:
             gaps.append(Gap(f"rule {rule.id}", str(error)))
-        except Exception as error:
+        except FAILURES as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
     return findings, gaps

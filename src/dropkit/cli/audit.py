@@ -12,7 +12,7 @@ from typing import Any
 
 from dropkit.audit.finding import SEVERITIES
 from dropkit.audit.result import AuditResult
-from dropkit.core.errors import DropkitError, InputError, phrase
+from dropkit.core.errors import FAILURES, DropkitError, InputError, phrase
 from dropkit.core.files import write_atomically
 
 _PAUSE = 10.0  # seconds from one line of progress to the next
@@ -85,7 +85,7 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
                        limit=arguments.limit)
     except DropkitError:
         raise
-    except Exception as error:  # a user's model may raise anything
+    except FAILURES as error:  # a user's model may raise anything
         raise InputError(f"{target} can be audited", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Call the model with these inputs to see where it fails") from error
     if not result.coverage.passes and not result.findings:

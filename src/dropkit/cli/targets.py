@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.audit.builders import Builder, as_built
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.reference import find_object
 
 _SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<type>\w+))?(?::(?P<low>[^.:]*(?:\.\d+)?)\.\."
@@ -122,6 +122,6 @@ def _built(builder: Any, reference: str) -> Any:
         raise InputError(f"{reference} can be called", got=phrase(type(builder).__name__), fix="Name a function")
     try:
         return builder()
-    except Exception as error:  # a user's function may raise anything
+    except FAILURES as error:  # a user's function may raise anything
         raise InputError(f"{reference} can be called with no arguments", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct the function; calling it by itself shows where it fails") from error

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
 from dropkit.study.custom import check_own, fit_of, own_data, own_part
@@ -151,7 +151,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
         loss = ready.loss(outputs, y)
         loss.backward()  # type: ignore[no-untyped-call]
         score = ready.metric(outputs.detach(), y)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("loss and metric take (outputs, targets) and can be differentiated",
                          got=phrase(f"{type(error).__name__}: {error}"),
                          fix=f"Outputs are {tuple(outputs.shape)}, targets {tuple(y.shape)} {y.dtype}") from error
@@ -164,7 +164,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
 def _forward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     try:
         outputs = outputs_of(model.train(), x, y)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("the model takes a batch of the data", got=phrase(f"{type(error).__name__}: {error}"),
                          fix=f"One example has shape {tuple(x.shape[1:])} and type {x.dtype}; "
                              "reshape inside the model where it expects another") from error

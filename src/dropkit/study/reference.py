@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.experiment import Experiment
 
 
@@ -42,7 +42,7 @@ def find_experiment(reference: str, **options: Any) -> Experiment:
         made = found()
     except TypeError as error:  # a builder with rate arguments: Experiment says what is wrong with its signature
         return _from_builder(found, reference, given, error)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError(f"{reference} can be called", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct the function; calling it by itself shows where it fails") from error
     if isinstance(made, Experiment):
@@ -118,9 +118,10 @@ def _run(load: Any, place: str) -> Any:
         return load()
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{place} can be imported", got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Correct the file; running it with python shows where it fails") from error
+    except FAILURES as error:
+        fix = ('Call what ends the program under `if __name__ == "__main__":` alone' if isinstance(error, SystemExit) else
+               "Correct the file; running it with python shows where it fails")
+        raise InputError(f"{place} can be imported", got=phrase(f"{type(error).__name__}: {error}"), fix=fix) from error
 
 
 def _prepend(folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import unwrap
@@ -87,7 +87,7 @@ def discover(model: nn.Module, inputs: Any) -> list[Found]:
             inner.train(mode)
             try:
                 call_model(inner, copy_inputs(inputs))
-            except Exception as error:
+            except FAILURES as error:
                 raise InputError(f"a model runs on the inputs that it is given, here in {'training' if mode else 'evaluation'}",
                                  got=phrase(f"{type(error).__name__}: {error}"),
                                  fix="Pass inputs as a tensor, a tuple of arguments, or a dict of keyword arguments") from error
