@@ -233,7 +233,10 @@ def test_source_is_audited_without_running_it(tmp_path, capsys):
     ["net.py:build", "--input", "2:int65"], ["net.py:build", "--input", "2:int64:5..1"],
     ["net.py:build", "--input", "a=2", "--input", "3"], ["net.py:build", "--input", "2", "--inputs", "net.py:batch"],
     ["net.py:build", "--inputs", "net.py:fails"], ["net.py:build", "net.py:build", "--input", "2"],
-    ["net.py:build", "--input", "2", "--select", "F401"]], ids=" ".join)
+    ["net.py:build", "--input", "2", "--select", "F401"], ["net.py:build", "--input", "99999999999,99999"],
+    ["net.py:build", "--input", "2,4:int64:0..99999999999999999999"], ["net.py:build", "--input", "2,4:int64:0..inf"],
+    ["net.py:build", "--input", "2,4:int64:0.1..0.9"], ["net.py:build", "--input", "2,4:quint8"],
+    ["net.py:build", "--input", "99999999999999999999"], ["net.py:build", "--input", "2,4:bits8"]], ids=" ".join)
 def test_what_cannot_be_audited_is_2_in_a_line(stub, net, capsys, arguments):
     assert run(*arguments) == 2
     assert one_line(capsys).startswith("dropkit audit: error: ")

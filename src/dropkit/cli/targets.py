@@ -87,7 +87,12 @@ def make_input(text: str, seed: int = 0) -> tuple[str | None, Tensor]:
         raise InputError("an input is a shape, a type and a range", got=text, fix=_HOW)
     shape = [int(size) for size in (match["shape"] or "").split(",") if size]
     limits = None if match["high"] is None else _limits(text, match["low"], match["high"])
-    return match["name"], _values(shape, kind, limits, torch.Generator().manual_seed(seed))
+    try:
+        return match["name"], _values(shape, kind, limits, torch.Generator().manual_seed(seed))
+    except (RuntimeError, ValueError, OverflowError, TypeError, MemoryError) as error:  # too large, an empty range, another kind
+        why = str(error).partition("\n")[0]
+        raise InputError("torch makes an input of that shape, type and range", got=phrase(f"{text}, for which it says: {why}"),
+                         fix=_HOW) from error
 
 
 def _values(shape: list[int], kind: torch.dtype, limits: tuple[float, float] | None, generator: torch.Generator) -> Tensor:
