@@ -227,6 +227,13 @@ def test_source_is_audited_without_running_it(tmp_path, capsys):
     assert run(str(tmp_path / "missing"), "--static") == 2
 
 
+@pytest.mark.parametrize("chosen", [["--select", ""], ["--select", ","], ["--select", "DK4", "--ignore", "DK4"]])
+def test_a_selection_that_leaves_no_rule_is_2(net, capsys, chosen):
+    for given in ([net, "--input", "2,4"], ["net.py", "--static"]):
+        assert run(*given, *chosen) == 2
+        assert "one rule at least" in one_line(capsys)
+
+
 @pytest.mark.parametrize("arguments", [
     ["net.py:build"], ["net.py"], ["net.py:missing", "--input", "2"], ["net.py:fails", "--input", "2"],
     ["net.py:number", "--input", "2"], ["net.py:batch", "--input", "2"], ["net.py:build", "--input", "a,b"],

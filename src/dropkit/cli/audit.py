@@ -17,9 +17,9 @@ from dropkit.core.files import write_atomically
 
 _PAUSE = 10.0  # seconds from one line of progress to the next
 _ID = re.compile(r"D|DK\d{0,3}")
-_ABOUT = """Find dropout mistakes in a model, or in source code with --static. Exit code: 0 if there is no finding at the level
-of --fail-level or above, 1 if there is one, 2 if the audit could not run. What was not covered is listed and is never called
-clean."""
+_ABOUT = """Find dropout mistakes in a model, or in source code with --static. Exit code: 0 if there is no finding at the
+level of --fail-level or above, 1 if there is one, 2 if the audit could not run, read no file, or was left no rule. What was
+not covered is listed and is never called clean."""
 _TARGET = """package.module:build or file.py:build (a function that returns the model, a model class or a model),
 transformers:TYPE or transformers:CONFIG.json (built from its configuration, without weights; fields may follow:
 transformers:bert,num_hidden_layers=2), or files and folders with --static"""

@@ -89,7 +89,7 @@ def make_input(text: str, seed: int = 0) -> tuple[str | None, Tensor]:
     limits = None if match["high"] is None else _limits(text, match["low"], match["high"])
     try:
         return match["name"], _values(shape, kind, limits, torch.Generator().manual_seed(seed))
-    except (RuntimeError, ValueError, OverflowError, TypeError, MemoryError) as error:  # too large, an empty range, another kind
+    except (RuntimeError, ValueError, OverflowError, TypeError, MemoryError) as error:  # too large, no range, another kind
         why = str(error).partition("\n")[0]
         raise InputError("torch makes an input of that shape, type and range", got=phrase(f"{text}, for which it says: {why}"),
                          fix=_HOW) from error
