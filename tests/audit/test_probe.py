@@ -106,6 +106,25 @@ class _Raises(nn.Module):
         raise RuntimeError("no")
 
 
+@pytest.mark.filterwarnings("error", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_is_a_gap_and_the_rest_is_measured() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.5)))
+    result = audit(nn.Sequential(scripted, _Forgets(), nn.Linear(32, 3)), torch.ones(4, 32))
+    assert [found.place.module for found in result.findings if found.rule == "DK301"] == ["1"]
+    assert {gap.why for gap in result.coverage.gaps} == {"compiled by torch.jit: only its randomness is seen"}
+
+
+class _Forgets(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (torch.rand_like(x) > 0.5) if self.training else x
+
+
+def test_a_model_without_values_is_refused() -> None:
+    for model, x in ((nn.Linear(2, 2), torch.ones(1, 2, device="meta")), (nn.Linear(2, 2).to("meta"), torch.ones(1, 2))):
+        with pytest.raises(InputError, match="on the meta device"):
+            audit(model, x)
+
+
 def test_a_model_that_raises_is_not_clean() -> None:
     found = audit(_Raises(), torch.ones(2))
     assert not found.clean

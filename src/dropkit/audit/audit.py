@@ -33,7 +33,7 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
 
     Raises:
         InputError: when ``model`` is no module and builds none, no rule begins as ``select`` or ``ignore`` say or they leave
-            none, or ``limit`` is not above 0.
+            none, ``limit`` is not above 0, or something is on the meta device, which has no values.
 
     Example:
         >>> from torch.nn import functional as F
@@ -48,11 +48,14 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
     from dropkit.audit.builders import as_built
     from dropkit.audit.probe import kept_states, observe  # loaded when first used: every program imports this module
     from dropkit.audit.probe_gaps import runs
+    from dropkit.surgery.calls import refuse_meta
 
     if not limit > 0:
         raise InputError("a limit is a number of seconds above 0", got=limit, fix="Leave it out for 300")
     build, built, rates = as_built(model, rates)
     wanted, unwanted = selection(select, ignore, _ids(build))
+    if isinstance(built, nn.Module):
+        refuse_meta(built, inputs)
     with kept_states():
         seen = observe(built, inputs, limit)
         findings, gaps = _checked(seen, build, rates, wanted, unwanted, limit)

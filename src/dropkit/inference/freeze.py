@@ -13,7 +13,7 @@ from torch import nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer
 from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
-from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
+from dropkit.surgery.calls import call_model, copy_inputs, refuse_meta, undisturbed
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.sites import sites
 
@@ -74,7 +74,8 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         A report, whose text says all.
 
     Raises:
-        InputError: when ``passes`` or ``level`` is out of range.
+        InputError: when ``passes`` or ``level`` is out of range, a part is compiled by ``torch.jit``, which hides what
+            its modules are called with, or something is on the meta device, which has no values.
 
     Example:
         >>> class Forgets(nn.Module):
@@ -88,7 +89,8 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         raise InputError("at least two passes tell a spread", got=passes, fix="Pass passes=200")
     if not 0 < level < 1:
         raise InputError("a level lies in (0, 1)", got=level, fix="Pass 0.999")
-    walk(model)
+    _refuse_scripted(model)
+    refuse_meta(model, inputs)
     inner: nn.Module = unwrap(model)
     with undisturbed(inner), torch.no_grad():
         torch.manual_seed(seed)
@@ -100,6 +102,14 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
     same = torch.equal(first, second)
     return FreezeReport(same and not varying, tuple(varying), tuple(factors),
                         whole or Factor("", 1.0, 1.0, 1.0, False), level)
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    for name, module in walk(model):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError("a model that is checked is written in Python, so that each module can be called by itself",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Check the model as it was before torch.jit")
 
 
 @contextmanager

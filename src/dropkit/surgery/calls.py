@@ -129,6 +129,28 @@ def unmoved(model: nn.Module) -> Iterator[None]:
                 parameter.grad = grad
 
 
+def refuse_meta(model: nn.Module, inputs: Any) -> None:
+    """Refuse what has shapes and no values, where values are to be compared.
+
+    Args:
+        model: any module.
+        inputs: as in `call_model`.
+
+    Raises:
+        InputError: a parameter, a buffer or an input is on the meta device.
+
+    Example:
+        >>> refuse_meta(nn.Linear(2, 2), torch.ones(2))
+    """
+    named = (*model.named_parameters(), *model.named_buffers(), *(
+        ("an input", x) for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)))
+    on_meta = [name for name, x in named if x.is_meta]
+    if on_meta:
+        raise InputError("a model whose outputs are compared has values, and its inputs, too",
+                         got=phrase(f"{on_meta[0]} on the meta device"),
+                         fix="Move it by model.to_empty(device='cpu'), load its weights, and pass inputs of that device")
+
+
 def _refuse_lazy(tensors: list[Tensor]) -> None:
     kinds = set(map(type, tensors))  # of a few kinds: nn.Parameter's own test of instances is slow
     if any(issubclass(kind, nn.UninitializedParameter | nn.UninitializedBuffer) for kind in kinds):
