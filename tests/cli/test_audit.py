@@ -212,6 +212,13 @@ def test_a_file_is_written(stub, net, tmp_path, capsys, form):
     assert capsys.readouterr().out == ""
 
 
+def test_a_folder_that_is_missing_is_named(stub, net, capsys):
+    assert run(net, "--input", "2,4", "--out", "nowhere/result.txt") == 2
+    assert "got 'nowhere'. Make it" in one_line(capsys)
+    assert run(net, "--inputs", "batch") == 2
+    assert "as module:object or file.py:object; got 'batch'" in one_line(capsys)
+
+
 def test_annotations(stub, net, capsys):
     stub.found = [finding()]
     run(net, "--input", "2,4", "--format", "github")

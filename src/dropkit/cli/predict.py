@@ -116,8 +116,10 @@ def _rates(texts: list[str]) -> float | dict[str, float] | None:
     """What ``--rate`` tells: one number for all, or numbers by site."""
     rates: dict[str, float] = {}
     for text in texts:
-        site, _, number = text.rpartition("=")
+        site, sign, number = text.rpartition("=")
         try:
+            if sign and not site.strip():
+                raise ValueError("a site without a name")
             rates[site] = float(number)
         except ValueError:
             raise InputError("a rate is a number, or SITE=NUMBER", got=text,

@@ -75,7 +75,10 @@ def find_object(reference: str) -> Any:
     Raises:
         InputError: there is no such thing, or it cannot be imported.
     """
-    place, _, name = reference.rpartition(":")
+    place, colon, name = reference.rpartition(":")
+    if not colon:
+        raise InputError("an object is named as module:object or file.py:object", got=reference,
+                         fix="Name the module or file and the object in it, as in net.py:build")
     module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
     found: Any = module
     for part in name.split("."):
