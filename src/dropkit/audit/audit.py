@@ -53,7 +53,7 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
     if not limit > 0:
         raise InputError("a limit is a number of seconds above 0", got=limit, fix="Leave it out for 300")
     build, built, rates = as_built(model, rates)
-    wanted, unwanted = selection(select, ignore, _ids(build))
+    wanted, unwanted = selection(select, ignore, _ids())
     if isinstance(built, nn.Module):
         refuse_meta(built, inputs)
     with kept_states():
@@ -67,11 +67,11 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
                        target=type(built).__name__)
 
 
-def _ids(build: Callable[..., nn.Module] | None) -> list[str]:
-    """The rules that a model can break: all but those on source code alone, or on a builder where there is none."""
+def _ids() -> list[str]:
+    """The rules that a model or its builder can break: all but those on source code alone."""
     from dropkit.audit.rules import rules
 
-    return [rule.id for rule in rules() if rule.check is not None or rule.id in _ELSEWHERE[build is None:]]
+    return [rule.id for rule in rules() if rule.check is not None or rule.id in _ELSEWHERE]
 
 
 def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: Any, wanted: Iterable[str] | None,
