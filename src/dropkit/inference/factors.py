@@ -21,7 +21,7 @@ from dropkit.surgery.sites import sites
 from dropkit.surgery.watch import Frame, Watch
 
 _ROUNDING = 1e-5  # of a factor in single precision
-_LOOKS = (16, 40)  # passes after which an interval may be narrow enough
+LOOKS = (16, 40)  # passes after which an interval may be narrow enough
 # Modules of torch that compute the same in both modes: most of a model's cost, and nothing to be found.
 _MODELESS = frozenset(("activation", "conv", "flatten", "linear", "normalization", "padding", "pixelshuffle", "pooling",
                        "sparse"))
@@ -114,10 +114,10 @@ def factor_of(name: str, module: nn.Module, taken: _Taken, passes: int, *, level
         inner.train(not isinstance(inner, _BatchNorm))
     if not _may_drop(module) and all(torch.equal(_called(module, taken), expected) for _ in range(8)):
         return None  # it knows no mode
-    kept = [_keeps_mean(module)]
+    kept = [_is_to_keep_mean(module)]
 
     def notice(frame: Frame, key: str, call: Call, p: float) -> bool:
-        kept.append(_FUNCTIONS_KEEP_MEAN.get(call.rule.kind, True))
+        kept.append(keeps_mean(call.rule.kind))
         return False
 
     with Watch(module, notice) if judged is None else nullcontext():
@@ -125,7 +125,7 @@ def factor_of(name: str, module: nn.Module, taken: _Taken, passes: int, *, level
     module.eval()
     if not each or not all(map(math.isfinite, each)):
         return None
-    low, high = _interval(each, level)
+    low, high = interval(each, level)
     return Factor(name, (low + high) / 2, low, high, all(kept) if judged is None else judged)
 
 
@@ -138,9 +138,22 @@ def _multiples(module: nn.Module, taken: _Taken, expected: Tensor, passes: int, 
         if found.shape != expected.shape:
             return []
         each.append(float(found @ expected) / norm)
-        if near and len(each) in _LOOKS and all(abs(end - 1) < near for end in _interval(each, level)):
+        if near and len(each) in LOOKS and all(abs(end - 1) < near for end in interval(each, level)):
             break
     return each
+
+
+def keeps_mean(kind: str) -> bool:
+    """Whether what a function returns in training is to have the mean of what it returns in evaluation.
+
+    Args:
+        kind: a catalog name.
+
+    Example:
+        >>> keeps_mean("dropout"), keeps_mean("alpha_dropout")
+        (True, False)
+    """
+    return _FUNCTIONS_KEEP_MEAN.get(kind, True)
 
 
 def positional(inputs: Any) -> _Taken:
@@ -173,7 +186,17 @@ def flat(output: Any) -> Tensor:
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
-def _interval(each: list[float], level: float) -> tuple[float, float]:
+def interval(each: list[float], level: float) -> tuple[float, float]:
+    """A confidence interval of a mean, by the normal approximation.
+
+    Args:
+        each: values, two at least.
+        level: of the interval.
+
+    Example:
+        >>> interval([1.0, 1.0], 0.999)
+        (1.0, 1.0)
+    """
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     center, width = statistics.fmean(each), z * float(torch.tensor(each, dtype=torch.float64).std()) / math.sqrt(len(each))
     return center - width, center + width
@@ -212,7 +235,7 @@ def _may_drop(module: nn.Module) -> bool:
     return any(site.p != 0 for site in sites(module))
 
 
-def _keeps_mean(module: nn.Module) -> bool:
+def _is_to_keep_mean(module: nn.Module) -> bool:
     if isinstance(module, nn.RNNBase):
         return False
     return next((_KEEPS_MEAN[base] for base in type(module).__mro__ if base in _KEEPS_MEAN), True)

@@ -13,6 +13,7 @@ from torch import nn
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.seeds import check_integer
 from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
+from dropkit.inference.flows import flow_factors
 from dropkit.surgery.calls import call_model, copy_inputs, refuse_meta, undisturbed
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.sites import sites
@@ -28,6 +29,7 @@ class FreezeReport:
         factors: of the modules that act in training.
         model: of the whole model, where layers that are not linear move it away from 1 although all is well.
         level: of the intervals.
+        flows: of what layers are given, where the code between them acts in training, by the layers' paths.
     """
 
     deterministic: bool
@@ -35,17 +37,19 @@ class FreezeReport:
     factors: tuple[Factor, ...]
     model: Factor
     level: float
+    flows: tuple[Factor, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether evaluation is deterministic and every factor that is judged matches."""
-        return self.deterministic and all(found.matches for found in self.factors if found.judged)
+        return self.deterministic and all(found.matches for found in (*self.factors, *self.flows) if found.judged)
 
     def __str__(self) -> str:
         lines = ["evaluation is deterministic" if self.deterministic else
                  f"evaluation varies from call to call: {', '.join(self.varying) or 'in a forward'}"]
-        for found in (*self.factors, self.model):
-            name = (repr(found.name) if found.name else "the model") if found is not self.model else "the whole model"
+        named = [*((repr(found.name) if found.name else "the model", found) for found in self.factors),
+                 *((f"what {found.name!r} is given", found) for found in self.flows), ("the whole model", self.model)]
+        for name, found in named:
             verdict = "" if not found.judged else ": matches" if found.matches else ": DIFFERS"
             lines.append(f"{name}: training's mean is {found.factor:.4g} times evaluation "
                          f"[{found.low:.4g}, {found.high:.4g}]{verdict}")
@@ -60,8 +64,9 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
     evaluation's output e the factor is the mean over t of ``y_t . e / e . e``, and its interval comes from their spread. A
     dropout that forgets to scale has the factor 1 - p, one that scales twice 1 / (1 - p).
 
-    Batch normalisation stays in evaluation mode. Functional calls in the forward of modules with children show in the factor
-    of the whole model only.
+    The code between layers is measured by what the next layer is given, while all layers return what they return in evaluation:
+    where that depends linearly on what they return. Batch normalisation stays in evaluation mode. What else the forward of
+    modules with children does shows in the factor of the whole model only.
 
     Args:
         model: any module. It stays as it is, and so do the random states.
@@ -98,10 +103,11 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         first = flat(call_model(inner, copy_inputs(inputs)))
         second = flat(call_model(inner, copy_inputs(inputs)))
         varying, factors = module_factors(inner, inputs, passes, level=level)
+        flows = flow_factors(inner, inputs, passes, level=level)
         whole = factor_of("", inner, positional(inputs), passes, level=level, judged=False)
     same = torch.equal(first, second)
     return FreezeReport(same and not varying, tuple(varying), tuple(factors),
-                        whole or Factor("", 1.0, 1.0, 1.0, False), level)
+                        whole or Factor("", 1.0, 1.0, 1.0, False), level, tuple(flows))
 
 
 def _refuse_scripted(model: nn.Module) -> None:
