@@ -51,6 +51,20 @@ def _written(net: Net, h: Tensor) -> Tensor:
     return h
 
 
+def _written_mask(net: Net, h: Tensor) -> Tensor:
+    mask = torch.rand_like(h)
+    mask[mask < 0.5] = 0
+    mask[mask >= 0.5] = 1
+    return h.contiguous() * mask if net.training else h
+
+
+def _data(net: Net, h: Tensor) -> Tensor:
+    h = h.clone()
+    if net.training:
+        h.data = F.gelu(4 * h)
+    return h
+
+
 WRONG: dict[str, tuple[Step, float]] = {
     "twice": (lambda net, h: net.drop(h) / 0.5 if net.training else net.drop(h), 2.0),
     "forgotten": (lambda net, h: h * _mask(h) if net.training else h, 0.5),
@@ -58,6 +72,7 @@ WRONG: dict[str, tuple[Step, float]] = {
     "by where": (lambda net, h: torch.where(_mask(h), h, 0.0) if net.training else h, 0.5),
     "by masked_fill": (lambda net, h: h.masked_fill(_mask(h), 0) if net.training else h, 0.5),
     "in place": (_in_place, 2.0),
+    "by a mask that is written": (_written_mask, 0.5),
     "twice by a call": (lambda net, h: F.dropout(h, 0.5, net.training) * (2 if net.training else 1), 2.0),
     "in evaluation too": (lambda net, h: F.dropout(h, 0.5, net.training) * (1 if net.training else 0.5), 2.0),
     "twice in a branch": (lambda net, h: h + net.drop(h) * (2 if net.training else 1), 1.5),
@@ -79,6 +94,7 @@ RIGHT: dict[str, Step] = {
     "squares": lambda net, h: F.dropout(h, 0.5, net.training) ** 2,
     "products": lambda net, h: F.dropout(h, 0.5, net.training) * (F.dropout(h, 0.5, net.training) + net.p),
     "written in place": _written,
+    "other data": _data,
     "alpha": lambda net, h: F.alpha_dropout(h, 0.3, net.training),
     "always on": lambda net, h: 2 * F.dropout(h, 0.5),
     "of dropkit": lambda net, h: dk.functional.dropout(h, 0.5, net.training),

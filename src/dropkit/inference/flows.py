@@ -27,6 +27,7 @@ _VIEWS = frozenset(("view", "reshape", "flatten", "unflatten", "squeeze", "unsqu
 _SUMS = frozenset(("add", "iadd", "radd", "sub", "isub", "rsub", "subtract", "cat", "concat", "stack", "sum", "mean", "neg"))
 _PRODUCTS = frozenset(("mul", "imul", "rmul", "multiply", "linear", "matmul", "rmatmul", "conv1d", "conv2d", "conv3d"))
 _QUOTIENTS = frozenset(("div", "idiv", "truediv", "itruediv", "true_divide", "divide"))
+_SET_DATA: Any = vars(torch._C.TensorBase)["data"].__set__
 _Roots = frozenset[Any]
 _CONSTANT: _Roots = frozenset()
 _Key = tuple[str, int, int]  # a layer's path, which of its calls, which of its arguments
@@ -105,10 +106,11 @@ class _Flow(TorchFunctionMode):
             found = self.linear(name, func, args, given)
             if _tensors(result):
                 found = self.other(name, result) if found is None else found
-                self.lost |= found is None and result is (args or (None,))[0]  # it may share its memory with others
+                # What is written over may share its memory with others.
+                self.lost |= found is None and result is (args or (None,))[0] and name not in _VIEWS
                 self.name(result, lambda n: found)
-            else:
-                self.lost |= name in ("setitem", "set")
+            elif name == "setitem" or func == _SET_DATA:
+                self.lost |= any(self.roots.get(id(x)) != _CONSTANT for x in _tensors((args, given)))
         return result
 
     def linear(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Roots | None:
