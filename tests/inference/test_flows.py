@@ -22,7 +22,7 @@ class Net(nn.Module):
     def __init__(self, step: Step) -> None:
         super().__init__()
         self.a, self.b, self.drop, self.norm, self.step = nn.Linear(16, 32), nn.Linear(32, 4), nn.Dropout(0.5), nn.GELU(), step
-        self.p = nn.Parameter(torch.ones(32))
+        self.p, self.soft = nn.Parameter(torch.ones(32)), nn.Softmax(-1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.b(self.step(self, F.relu(self.a(x))))
@@ -76,6 +76,7 @@ WRONG: dict[str, tuple[Step, float]] = {
     "twice by a call": (lambda net, h: F.dropout(h, 0.5, net.training) * (2 if net.training else 1), 2.0),
     "in evaluation too": (lambda net, h: F.dropout(h, 0.5, net.training) * (1 if net.training else 0.5), 2.0),
     "twice in a branch": (lambda net, h: h + net.drop(h) * (2 if net.training else 1), 1.5),
+    "with a constant in both modes": (lambda net, h: (net.drop(h) + net.p) / (0.5 if net.training else 1.0), 2.0),
     "then seen otherwise": (lambda net, h: (h * _mask(h) if net.training else h).view(32, 4, 8).transpose(1, 2).reshape(32, 32),
                             0.5),
 }
@@ -95,6 +96,12 @@ RIGHT: dict[str, Step] = {
     "products": lambda net, h: F.dropout(h, 0.5, net.training) * (F.dropout(h, 0.5, net.training) + net.p),
     "written in place": _written,
     "other data": _data,
+    "a token in place of what is masked": lambda net, h: h * _mask(h) + net.p * ~_mask(h) if net.training else h,
+    "a token by where": lambda net, h: torch.where(_mask(h), h, net.p) if net.training else h,
+    "a number by where": lambda net, h: torch.where(_mask(h), h, 3.0) if net.training else h,
+    "a margin": lambda net, h: h - 0.5 if net.training else h,
+    "smoothed": lambda net, h: 0.9 * h + 0.1 * net.p if net.training else h,
+    "a temperature": lambda net, h: net.soft(h / 4 if net.training else h),
     "alpha": lambda net, h: F.alpha_dropout(h, 0.3, net.training),
     "always on": lambda net, h: 2 * F.dropout(h, 0.5),
     "of dropkit": lambda net, h: dk.functional.dropout(h, 0.5, net.training),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -30,6 +31,8 @@ _QUOTIENTS = frozenset(("div", "idiv", "truediv", "itruediv", "true_divide", "di
 _SET_DATA: Any = vars(torch._C.TensorBase)["data"].__set__
 _Roots = frozenset[Any]
 _CONSTANT: _Roots = frozenset()
+_ADDED: _Roots = frozenset(["what is added"])  # a mask's token, a margin: it is no scale, so both modes are to have it
+_TOLD = (_Loss, nn.Softmax, nn.Softmax2d, nn.LogSoftmax)  # are given what a model tells, where a temperature may be meant
 _Key = tuple[str, int, int]  # a layer's path, which of its calls, which of its arguments
 
 
@@ -123,13 +126,16 @@ class _Flow(TorchFunctionMode):
         depends = [roots for roots in each if roots]
         together: _Roots = frozenset().union(*depends)
         call = read(func, args, kwargs)
-        if not depends or name in _VIEWS or name in _SUMS or (name == "getitem" and len(each) == 1):
+        if not depends or name in _VIEWS or (name == "getitem" and len(each) == 1):
             return together
+        if name in _SUMS:
+            return together | (_ADDED if len(depends) < len(each) or _number(name, args) else _CONSTANT)
         first = len(depends) == 1 and bool(each[0])
         if call is not None:
             return together if first and keeps_mean(call.rule.kind) and call.rule.training is not None else None
         alone = name in _PRODUCTS and len(depends) == 1 and not (name.startswith(("linear", "conv")) and not first)
-        chosen = name == "where" and len(args) == 3 and not each[0]
+        chosen = name == "where" and len(args) == 3 and not each[0] and (len(each) == len(depends) + 1) and all(
+            isinstance(x, Tensor) or x == 0 for x in args)
         filled = name == "masked_fill" and first and len(args) == 3 and args[2] == 0
         return together if alone or chosen or filled or (name in _QUOTIENTS and first) else None
 
@@ -151,7 +157,8 @@ def flow_factors(model: nn.Module, inputs: Any, passes: int, *, level: float, ne
 
     The layers, torch's modules and all that have no children, return in training what they return in evaluation. So what they
     are given differs by what the code between them does itself. It is measured where it depends linearly on layers' results and
-    on the same ones in both modes; then its mean in training is to be what it is in evaluation.
+    on the same ones in both modes; then its mean in training is to be what it is in evaluation. What softmax layers and losses
+    are given is not measured.
 
     Args:
         model: any module, which is left in evaluation; what its forward changes stays changed.
@@ -187,7 +194,8 @@ def flow_factors(model: nn.Module, inputs: Any, passes: int, *, level: float, ne
 def _measured(model: nn.Module, inputs: Any, passes: int, level: float, near: float) -> list[Factor]:
     known = _passed(model, inputs, None, False)
     again = _passed(model, inputs, known, False)
-    same = {key for key, (x, roots) in known.given.items() if roots and _found(again, key, x, roots) == 1
+    told = {path for path, module in walk(model) if isinstance(module, _TOLD)}
+    same = {key for key, (x, roots) in known.given.items() if roots and key[0] not in told and _found(again, key, x, roots) == 1
             and _equal(again.given[key][0], x)}
     each: dict[_Key, list[float]] = {key: [] for key in same}
     acts: set[_Key] = set()
@@ -265,6 +273,11 @@ def _is_layer(module: nn.Module) -> bool:
     if kind_of(module) is not None or not module._modules:
         return True
     return type(module).__module__.startswith("torch.nn.modules") and not isinstance(module, nn.Sequential)
+
+
+def _number(name: str, args: tuple[Any, ...]) -> bool:
+    return name not in ("sum", "mean", "cat", "concat", "stack", "neg") and any(
+        isinstance(x, int | float) and x != 0 for x in args)
 
 
 def _tensors(x: Any) -> list[Tensor]:

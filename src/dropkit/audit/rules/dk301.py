@@ -66,8 +66,9 @@ RULE = Rule(
         "evaluation. A scale that is forgotten, applied twice, or turned round shifts everything that comes after, in one "
         "of the two modes. Modules without children are measured by themselves; the code between layers, in the `forward` of "
         "modules with children, by what the next layer is given. The latter is not seen where it passes through something that "
-        "is not linear before it gets to a layer, where it is the model's output, or where dropkit's own functions or code "
-        "compiled by `torch.jit` and `torch.compile` make it.",
+        "is not linear before it gets to a layer, where something is added in one mode alone, where it is the output or "
+        "goes to a softmax layer or a loss, or where dropkit's own functions, or code compiled by `torch.jit` or "
+        "`torch.compile`, make it.",
     fix="Divide by the probability of keeping, once, in training. Or use `nn.Dropout` or one of dropkit's variants.",
     severity="error",
     confidence="high",
