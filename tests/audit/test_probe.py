@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -105,10 +106,39 @@ class _Raises(nn.Module):
         raise RuntimeError("no")
 
 
+@pytest.mark.filterwarnings("error", "ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_is_a_gap_and_the_rest_is_measured() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(32, 32), nn.Dropout(0.5)))
+    result = audit(nn.Sequential(scripted, _Forgets(), nn.Linear(32, 3)), torch.ones(4, 32))
+    assert [found.place.module for found in result.findings if found.rule == "DK301"] == ["1"]
+    assert {gap.why for gap in result.coverage.gaps} == {"compiled by torch.jit: only its randomness is seen"}
+
+
+class _Forgets(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (torch.rand_like(x) > 0.5) if self.training else x
+
+
+def test_a_model_without_values_is_refused() -> None:
+    for model, x in ((nn.Linear(2, 2), torch.ones(1, 2, device="meta")), (nn.Linear(2, 2).to("meta"), torch.ones(1, 2))):
+        with pytest.raises(InputError, match="on the meta device"):
+            audit(model, x)
+
+
 def test_a_model_that_raises_is_not_clean() -> None:
     found = audit(_Raises(), torch.ones(2))
     assert not found.clean
     assert not found.coverage.passes
+
+
+class _Leaves(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if self.training else sys.exit(0)  # type: ignore[return-value]
+
+
+def test_a_model_that_calls_sys_exit_is_not_clean() -> None:
+    result = audit(nn.Sequential(_Leaves(2, 2), nn.Dropout(0.2)), torch.ones(2, 2))
+    assert "the model raises SystemExit: 0" in [gap.why for gap in result.coverage.gaps]
 
 
 def test_the_model_is_untouched() -> None:

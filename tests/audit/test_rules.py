@@ -44,3 +44,10 @@ def test_a_rule_that_does_not_exist_is_refused(names: dict[str, Any]) -> None:
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
 def test_a_rule_names_its_source(rule: Rule) -> None:
     assert rule.references or rule.id == "DK001"  # which is about the audit's own comments
+
+
+@pytest.mark.parametrize("names", [
+    {"select": []}, {"select": ["DK401", "DK402"]}, {"select": ["DK1"], "ignore": ["DK1"]}, {"ignore": ["DK"]}])
+def test_a_selection_that_leaves_no_rule_is_refused(names: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="one rule at least"):
+        audit(torch.nn.Linear(2, 2), torch.ones(1, 2), **names)

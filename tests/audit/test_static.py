@@ -64,6 +64,20 @@ def test_a_tree_is_read_and_what_is_no_source_is_a_gap(tmp_path):
     assert len(result.coverage.files) == 1
 
 
+def test_source_of_which_nothing_can_be_read_is_not_clean(tmp_path):
+    (tmp_path / "a.py").write_text("def broken(:\n")
+    (tmp_path / "b.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"a\.py: it could not be read .*; and 1 more"):
+        audit_source(tmp_path)
+
+
+@pytest.mark.parametrize("chosen", [{"select": []}, {"select": ["DK301"]}, {"select": ["DK4"], "ignore": ["DK40"]}])
+def test_a_selection_that_leaves_no_rule_is_refused(tmp_path, chosen):
+    (tmp_path / "fit.py").write_text("model.eval\n")
+    with pytest.raises(InputError, match="one rule at least"):
+        audit_source(tmp_path, **chosen)
+
+
 def test_rules_are_selected_and_comments_allow(tmp_path):
     (tmp_path / "a.py").write_text("model.eval  # dropkit: allow DK401 (a joke)\nnet.eval  # dropkit: allow DK401\n")
     result = audit_source(tmp_path)

@@ -212,6 +212,13 @@ def test_a_file_is_written(stub, net, tmp_path, capsys, form):
     assert capsys.readouterr().out == ""
 
 
+def test_a_folder_that_is_missing_is_named(stub, net, capsys):
+    assert run(net, "--input", "2,4", "--out", "nowhere/result.txt") == 2
+    assert "got 'nowhere'. Make it" in one_line(capsys)
+    assert run(net, "--inputs", "batch") == 2
+    assert "as module:object or file.py:object; got 'batch'" in one_line(capsys)
+
+
 def test_annotations(stub, net, capsys):
     stub.found = [finding()]
     run(net, "--input", "2,4", "--format", "github")
@@ -227,13 +234,23 @@ def test_source_is_audited_without_running_it(tmp_path, capsys):
     assert run(str(tmp_path / "missing"), "--static") == 2
 
 
+@pytest.mark.parametrize("chosen", [["--select", ""], ["--select", ","], ["--select", "DK4", "--ignore", "DK4"]])
+def test_a_selection_that_leaves_no_rule_is_2(net, capsys, chosen):
+    for given in ([net, "--input", "2,4"], ["net.py", "--static"]):
+        assert run(*given, *chosen) == 2
+        assert "one rule at least" in one_line(capsys)
+
+
 @pytest.mark.parametrize("arguments", [
     ["net.py:build"], ["net.py"], ["net.py:missing", "--input", "2"], ["net.py:fails", "--input", "2"],
     ["net.py:number", "--input", "2"], ["net.py:batch", "--input", "2"], ["net.py:build", "--input", "a,b"],
     ["net.py:build", "--input", "2:int65"], ["net.py:build", "--input", "2:int64:5..1"],
     ["net.py:build", "--input", "a=2", "--input", "3"], ["net.py:build", "--input", "2", "--inputs", "net.py:batch"],
     ["net.py:build", "--inputs", "net.py:fails"], ["net.py:build", "net.py:build", "--input", "2"],
-    ["net.py:build", "--input", "2", "--select", "F401"]], ids=" ".join)
+    ["net.py:build", "--input", "2", "--select", "F401"], ["net.py:build", "--input", "99999999999,99999"],
+    ["net.py:build", "--input", "2,4:int64:0..99999999999999999999"], ["net.py:build", "--input", "2,4:int64:0..inf"],
+    ["net.py:build", "--input", "2,4:int64:0.1..0.9"], ["net.py:build", "--input", "2,4:quint8"],
+    ["net.py:build", "--input", "99999999999999999999"], ["net.py:build", "--input", "2,4:bits8"]], ids=" ".join)
 def test_what_cannot_be_audited_is_2_in_a_line(stub, net, capsys, arguments):
     assert run(*arguments) == 2
     assert one_line(capsys).startswith("dropkit audit: error: ")

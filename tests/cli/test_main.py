@@ -39,6 +39,47 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+EXITS = """\
+import sys
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+def leaves():
+    sys.exit(0)
+
+class Leaves(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = build()
+
+    def forward(self, x):
+        sys.exit(0)
+
+class Late(Leaves):
+    def forward(self, x):
+        return self.net(x) if self.training else leaves()
+"""
+
+
+@pytest.mark.parametrize("command", [
+    "audit script.py:build --input 2,4", "audit exits.py:leaves --input 2,4", "audit exits.py:Leaves --input 2,4",
+    "audit exits.py:build --inputs exits.py:leaves", "predict script.py:build --data d.csv --task regression",
+    "predict exits.py:leaves --data d.csv --task regression", "predict exits.py:Leaves --data d.csv --task regression",
+    "study script.py:build --data iris", "study exits.py:leaves --data iris", "study exits.py:Leaves --data iris",
+    "study exits.py:Late --data iris"])
+def test_code_that_calls_sys_exit_is_an_error_and_no_success(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exits.py").write_text(EXITS)
+    (tmp_path / "script.py").write_text(EXITS + "\nleaves()\n")
+    (tmp_path / "d.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,7,8\n")
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert "SystemExit: 0" in error
+    assert len(error.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["report", "status"])
 def test_a_folder_without_a_study_is_refused(command, tmp_path, capsys):
     assert main([command, str(tmp_path / "nowhere")]) == 2

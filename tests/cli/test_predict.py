@@ -54,6 +54,7 @@ def points(tmp_path):
     table.drop(columns="kind").to_csv(tmp_path / "numbers.csv", index=False)
     table.drop(columns="number").to_csv(tmp_path / "kinds.csv", index=False)
     table[["a", "b"]].to_csv(tmp_path / "bare.csv", index=False)
+    table[["a", "b"]][:0].to_csv(tmp_path / "header.csv", index=False)
     return tmp_path
 
 
@@ -86,6 +87,7 @@ def test_rates_by_site_memory_and_samples_are_those_of_mc_predict(net, points, c
 
 @pytest.mark.parametrize(("options", "said"), [
     (["--rate", "high"], "a rate is a number"), (["--rate", "1=high"], "a rate is a number"),
+    (["--rate", "=0.9"], "SITE=NUMBER"), (["--rate", " =0.9"], "SITE=NUMBER"), (["--like", "missing"], "got 'missing'"),
     (["--rate", "0.1", "--rate", "1=0.2"], "stands alone"), (["--rate", "other=0.2"], "other"), (["--rate", "2"], "2"),
     (["--memory", "0"], "memory is"), (["--memory", "nan"], "memory is"), (["--samples", "passes.csv"], "a .npy file"),
     (["--samples", "nowhere/passes.npy"], "folder of the result")])
@@ -201,6 +203,8 @@ WRONG = {
     "no such glob": (["NET:two", "--where", "encoder.*"], "where matches a site"),
     "target among the features": (["NET:two", "--data", "DIR/numbers.csv"], "--target"),
     "another column": (["NET:two", "--target", "colour"], "the target is a column"),
+    "no data of any kind": (["NET:two", "--data", "DIR/none", "--target", "a"], "a data file or folder exists"),
+    "no rows": (["NET:two", "--data", "DIR/header.csv"], "no rows in header.csv"),
     "no data": (["NET:two", "--data", "DIR/none.csv"], "a data file exists"),
     "level": (["NET:line", "--level", "95"], "level is a probability"),
     "tau": (["NET:line", "--tau", "0"], "tau is a precision above 0"),

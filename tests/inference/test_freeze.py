@@ -60,6 +60,45 @@ def test_variants_that_change_the_mean_are_not_judged():
     assert report.ok
 
 
+class CallsAlpha(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x, 0.3, self.training)
+
+
+class OwnAlpha(dk.nn.AlphaDropout):
+    pass
+
+
+@pytest.mark.parametrize("site", [
+    *map(CallsAlpha, (F.alpha_dropout, F.feature_alpha_dropout, torch.alpha_dropout, dk.functional.alpha_dropout,
+                      dk.functional.denoising_mask)), OwnAlpha(0.3)], ids=str)
+def test_calls_and_subclasses_that_change_the_mean_are_not_judged_either(site):
+    model = nn.Sequential(nn.Linear(32, 64), nn.SELU(), site, nn.Linear(64, 8))
+    report = dk.freeze_check(model, x_of(64, 32))
+    assert [(found.name, found.judged) for found in report.factors] == [("2", False)]
+    assert report.ok
+    assert not dk.audit(model, x_of(64, 32), select=["DK301"]).findings
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_is_refused_by_its_name():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)))
+    with pytest.raises(dk.InputError, match="scripted or traced module at '0'"):
+        dk.freeze_check(nn.Sequential(scripted, nn.Dropout(0.2)), x_of(4, 8))
+
+
+def test_a_model_without_values_is_refused():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
+    with pytest.raises(dk.InputError, match="an input on the meta device"):
+        dk.freeze_check(model, x_of(4, 8).to("meta"))
+    with pytest.raises(dk.InputError, match=r"0\.weight on the meta device"):
+        dk.freeze_check(model.to("meta"), x_of(4, 8))
+
+
 def test_what_varies_in_evaluation_is_named():
     report = dk.freeze_check(nn.Sequential(nn.Linear(4, 4), Always()), x_of(3, 4))
     assert (report.deterministic, report.varying, report.ok) == (False, ("1",), False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from dropkit.audit.finding import Finding, Place
 from dropkit.audit.result import AuditResult
 from dropkit.audit.rules import dk001
-from dropkit.core.errors import InputError
+from dropkit.core.errors import InputError, phrase
 from dropkit.core.files import write_atomically
 
 _COMMENT = re.compile(r"#\s*dropkit:\s*allow\s+(?P<rules>DK\d{3}(?:\s*,\s*DK\d{3})*)\s*(?P<reason>.*)$")
@@ -113,9 +113,35 @@ def known_ids(names: Iterable[str] | None) -> tuple[str, ...]:
     found = (names,) if isinstance(names, str) else tuple(names or ())
     known = [rule.id for rule in rules()]
     for name in found:
-        if not any(rule.startswith(name) for rule in known):
+        if not name or not any(rule.startswith(name) for rule in known):
             raise InputError("a rule is named by its id or the beginning of it", got=name, fix=f"Known are {', '.join(known)}")
     return found
+
+
+def selection(select: Iterable[str] | None, ignore: Iterable[str] | None,
+              checked: Iterable[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Rules to look at and to leave out, as `chosen` takes them.
+
+    Args:
+        select: as a user gives them; None for all.
+        ignore: as a user gives them.
+        checked: the ids of the rules that can be looked at.
+
+    Raises:
+        InputError: no rule begins so, or none is left, which would make everything look clean.
+
+    Example:
+        >>> selection(["DK1"], None, ["DK101", "DK201"])
+        (('DK1',), ())
+    """
+    wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
+    ids = tuple(checked)
+    if not any(chosen(rule, wanted, unwanted) for rule in ids):
+        picked = "all" if wanted is None else ", ".join(wanted) or "none"
+        raise InputError("an audit looks at one rule at least of those that apply to what it is given",
+                         got=phrase(f"{picked} selected, {', '.join(unwanted) or 'none'} ignored"),
+                         fix=f"Leave the selection out for all, or name some of {', '.join(ids)}")
+    return wanted, unwanted
 
 
 def chosen(rule: str, select: Iterable[str] | None = None, ignore: Iterable[str] | None = None) -> bool:

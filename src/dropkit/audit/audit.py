@@ -10,10 +10,12 @@ from torch import nn
 
 from dropkit.audit.finding import SEVERITIES, Finding, unique
 from dropkit.audit.result import AuditResult, Coverage, Gap
-from dropkit.core.errors import InputError
+from dropkit.core.errors import FAILURES, InputError
 
 if TYPE_CHECKING:
     from dropkit.audit.observation import Observation
+
+_ELSEWHERE = ("DK304", "DK001")  # checked of a builder, and of the comments at findings
 
 
 def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: Iterable[str] | None = None,
@@ -30,8 +32,8 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
         limit: seconds after which a pass or a rule is ended and counts as not covered, above 0. Default: 300.
 
     Raises:
-        InputError: when ``model`` is no module and builds none, no rule begins as ``select`` or ``ignore`` say, or ``limit`` is
-            not above 0.
+        InputError: when ``model`` is no module and builds none, no rule begins as ``select`` or ``ignore`` say or they leave
+            none, ``limit`` is not above 0, or something is on the meta device, which has no values.
 
     Example:
         >>> from torch.nn import functional as F
@@ -42,15 +44,18 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
         >>> [found.rule for found in audit(Head(), torch.ones(2, 30)).findings]
         ['DK101']
     """
-    from dropkit.audit.allow import known_ids
+    from dropkit.audit.allow import selection
     from dropkit.audit.builders import as_built
     from dropkit.audit.probe import kept_states, observe  # loaded when first used: every program imports this module
     from dropkit.audit.probe_gaps import runs
+    from dropkit.surgery.calls import refuse_meta
 
     if not limit > 0:
         raise InputError("a limit is a number of seconds above 0", got=limit, fix="Leave it out for 300")
     build, built, rates = as_built(model, rates)
-    wanted, unwanted = None if select is None else known_ids(select), known_ids(ignore)
+    wanted, unwanted = selection(select, ignore, _ids())
+    if isinstance(built, nn.Module):
+        refuse_meta(built, inputs)
     with kept_states():
         seen = observe(built, inputs, limit)
         findings, gaps = _checked(seen, build, rates, wanted, unwanted, limit)
@@ -60,6 +65,13 @@ def audit(model: nn.Module | Callable[..., nn.Module], inputs: Any, *, rates: It
     names = dict.fromkeys(site.name for mode in ran for site in seen.site_calls(mode))
     return AuditResult(tuple(findings), Coverage(ran, len(entered), total, tuple(names), (), (*seen.gaps, *gaps)),
                        target=type(built).__name__)
+
+
+def _ids() -> list[str]:
+    """The rules that a model or its builder can break: all but those on source code alone."""
+    from dropkit.audit.rules import rules
+
+    return [rule.id for rule in rules() if rule.check is not None or rule.id in _ELSEWHERE]
 
 
 def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: Any, wanted: Iterable[str] | None,
@@ -83,7 +95,7 @@ def _checked(seen: Observation, build: Callable[..., nn.Module] | None, rates: A
                 findings += unique(check(seen))
         except Unfinished as error:
             gaps.append(Gap(f"rule {rule.id}", str(error)))
-        except Exception as error:
+        except FAILURES as error:
             gaps.append(Gap(f"rule {rule.id}", f"it failed ({type(error).__name__}: {error})"))
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), str(found.place), found.rule))
     return findings, gaps

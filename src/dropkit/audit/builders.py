@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 
 Builder = Callable[..., nn.Module]
 NEEDED = 0.1  # a rate for an argument that has no default
@@ -95,7 +95,7 @@ def make(build: Builder, rates: Mapping[str, float]) -> nn.Module:
     shown = f"{named}({', '.join(f'{name}={rate:g}' for name, rate in rates.items())})"
     try:
         model = build(**rates)
-    except Exception as error:  # a user's function may raise anything
+    except FAILURES as error:  # a user's function may raise anything
         raise InputError(f"{shown} builds a model", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct it; calling it by itself shows where it fails") from error
     if not isinstance(model, nn.Module):

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dropkit.core.errors import FAILURES
+
 _AGAIN = 1.0  # seconds from one interruption to the next: code that is interrupted in a callback goes on
 
 
@@ -15,6 +17,9 @@ class Unfinished(BaseException):
 
     def __str__(self) -> str:
         return " ".join(map(str, self.args)) or "it runs for too long"
+
+
+ENDED: tuple[type[BaseException], ...] = (*FAILURES, Unfinished)  # what a run of a user's code may end with
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,8 +38,9 @@ def patch(findings: Iterable[Finding]) -> str:
 def _diff(file: Path, findings: list[Finding]) -> str:
     try:
         before = file.read_bytes()
+        before.decode()
         tree = ast.parse(before)
-    except (OSError, ValueError, SyntaxError):  # a notebook's cell, or what has changed since
+    except (OSError, ValueError, SyntaxError):  # a notebook's cell, what has changed since, or another encoding
         return ""
     lines = before.splitlines(keepends=True)
     edits = {edit for found in findings for edit in _edits(tree, lines, found)}
@@ -46,8 +48,9 @@ def _diff(file: Path, findings: list[Finding]) -> str:
         lines[line - 1] = lines[line - 1][:column] + text + lines[line - 1][column:]
     name = Path(os.path.relpath(file)).as_posix()
     shown = file.as_posix().lstrip("/") if name.startswith("..") else name
-    old, new = (text.decode("utf-8", "replace").splitlines(keepends=True) for text in (before, b"".join(lines)))
-    return "".join(difflib.unified_diff(old, new, f"a/{shown}", f"b/{shown}"))
+    old, new = ([line.decode() for line in io.BytesIO(text)] for text in (before, b"".join(lines)))  # lines as git counts them
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+                   for line in difflib.unified_diff(old, new, f"a/{shown}", f"b/{shown}"))
 
 
 def _edits(tree: ast.Module, lines: list[bytes], finding: Finding) -> Iterator[_Edit]:

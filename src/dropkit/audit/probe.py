@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from dropkit.audit.deadline import Unfinished, ended_after
+from dropkit.audit.deadline import ENDED, Unfinished, ended_after
 from dropkit.audit.leaves import differ
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.probe_gaps import not_run, untold
 from dropkit.audit.probe_measure import reached, variances
 from dropkit.audit.probe_pass import LIMIT, run_pass
 from dropkit.audit.result import Gap
+from dropkit.core.errors import FAILURES
 from dropkit.surgery.modules import walk
 
 
@@ -59,14 +60,14 @@ def kept_states() -> Iterator[None]:
 def _observed(model: nn.Module, inputs: Any, limit: float) -> Observation:
     try:
         probed = copy.deepcopy(model)
-    except Exception as error:
+    except FAILURES as error:
         gap = Gap("every pass", f"the model cannot be copied ({type(error).__name__}: {error})")
         return Observation(model, dict(walk(model)), inputs, gaps=[gap])
     seen = Observation(probed, dict(walk(probed)), inputs)
     for mode in (TRAIN, EVAL, AGAIN):
         try:
             probed.train(mode != EVAL)
-        except Exception as error:
+        except FAILURES as error:
             seen.gaps.append(Gap(f"pass in {mode}", f"the mode cannot be set ({type(error).__name__}: {error})"))
             continue
         found = seen.passes[mode] = run_pass(probed, inputs, mode, limit=limit)
@@ -91,11 +92,11 @@ def _measure(seen: Observation, limit: float) -> None:
         with ended_after(limit):
             train, quiet = (variances(seen.model, seen.inputs, mode, 16 if mode else 1) for mode in (True, False))
         seen.batch_norm_inputs = {path: (train[path], quiet[path]) for path in train if path in quiet}
-    except (Exception, Unfinished) as error:
+    except ENDED as error:
         seen.gaps.append(Gap("batch normalisation", f"measuring raises {type(error).__name__}: {error}"))
     try:
         with ended_after(limit):
             seen.gradients, seen.redrawn, functions = reached(seen.model, seen.inputs)
         seen.gaps += [Gap(f"autograd function {name!r}", "its gradient is computed by code of its own") for name in functions]
-    except (Exception, Unfinished) as error:
+    except ENDED as error:
         seen.gaps.append(Gap("gradients", f"measuring raises {type(error).__name__}: {error}"))

@@ -61,7 +61,9 @@ def reached(model: nn.Module, inputs: Any) -> tuple[set[str], list[Place], list[
         their own gradients.
     """
     model.train()
-    model.zero_grad(set_to_none=True)
+    own = {name: x for name, x in model.named_parameters() if x.is_leaf}  # copies of scripted modules' are none, and get none
+    for x in own.values():
+        x.grad = None
     twice = Twice()
     with torch.enable_grad(), Draws(twice.drawn):
         outputs = [x for x in tree_leaves(call_model(model, copy_inputs(inputs))) if isinstance(x, Tensor) and x.requires_grad]
@@ -69,7 +71,7 @@ def reached(model: nn.Module, inputs: Any) -> tuple[set[str], list[Place], list[
         twice.backward = True
         if outputs:
             torch.stack([x.sum() for x in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-    return {name for name, x in model.named_parameters() if x.grad is not None}, twice.redrawn, functions
+    return {name for name, x in own.items() if x.grad is not None}, twice.redrawn, functions
 
 
 def _functions(outputs: Iterable[Tensor]) -> list[str]:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 from torch.utils._pytree import tree_leaves
 
-from dropkit.audit.deadline import Unfinished, ended_after
+from dropkit.audit.deadline import ENDED, Unfinished, ended_after
 from dropkit.audit.finding import Place
 from dropkit.audit.observation import Op, Opaque, Pass, SiteCall
 from dropkit.surgery.calls import call_model, copy_inputs
@@ -271,7 +271,7 @@ def run_pass(model: nn.Module, inputs: Any, mode: str, seed: int = 0, limit: flo
         with (ended_after(limit, grace=1.0), torch.no_grad(), _hooks(model, recorder), Draws(recorder.drawn),
               _Semantic(recorder), watch):
             recorder.result.output = call_model(model, given)
-    except (Exception, Unfinished) as error:
+    except ENDED as error:
         recorder.result.error = error
     finally:
         torch.set_grad_enabled(differentiates)  # a pass that is ended leaves the model's own `no_grad` blocks by the same error

@@ -12,14 +12,14 @@ from typing import Any
 
 from dropkit.audit.finding import SEVERITIES
 from dropkit.audit.result import AuditResult
-from dropkit.core.errors import DropkitError, InputError, phrase
+from dropkit.core.errors import FAILURES, DropkitError, InputError, phrase
 from dropkit.core.files import write_atomically
 
 _PAUSE = 10.0  # seconds from one line of progress to the next
 _ID = re.compile(r"D|DK\d{0,3}")
-_ABOUT = """Find dropout mistakes in a model, or in source code with --static. Exit code: 0 if there is no finding at the level
-of --fail-level or above, 1 if there is one, 2 if the audit could not run. What was not covered is listed and is never called
-clean."""
+_ABOUT = """Find dropout mistakes in a model, or in source code with --static. Exit code: 0 if there is no finding at the
+level of --fail-level or above, 1 if there is one, 2 if the audit could not run, read no file, or was left no rule. What was
+not covered is listed and is never called clean."""
 _TARGET = """package.module:build or file.py:build (a function that returns the model, a model class or a model),
 transformers:TYPE or transformers:CONFIG.json (built from its configuration, without weights; fields may follow:
 transformers:bert,num_hidden_layers=2), or files and folders with --static"""
@@ -85,7 +85,7 @@ def _audit(arguments: argparse.Namespace) -> AuditResult:
                        limit=arguments.limit)
     except DropkitError:
         raise
-    except Exception as error:  # a user's model may raise anything
+    except FAILURES as error:  # a user's model may raise anything
         raise InputError(f"{target} can be audited", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Call the model with these inputs to see where it fails") from error
     if not result.coverage.passes and not result.findings:

@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import NoReturn
 
 from dropkit.cli import audit, env, explain, listing, predict, report, schedule, status, study, tune
-from dropkit.core.errors import DropkitError, InputError
+from dropkit.core.errors import DropkitError, InputError, phrase
 
 _COMMANDS = (study, tune, report, status, audit, predict, listing, explain, schedule, env)
 _UNREAD = 141  # the exit code that a shell shows for SIGPIPE
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = argparse.Namespace(command="")
     try:
         make_parser().parse_args(arguments, parsed)
-        code = int(parsed.run(parsed))
+        code = _run(parsed)
         sys.stdout.flush()  # here, where a reader who has gone is caught
         return code
     except InputError as error:
@@ -74,6 +74,14 @@ def run() -> NoReturn:
     if code == _UNREAD:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there when it ends
     sys.exit(code)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    try:
+        return int(parsed.run(parsed))
+    except SystemExit as error:  # no command of dropkit's ends so: its code would pass for the command's own
+        raise InputError("the code that a command calls returns", got=phrase(f"SystemExit: {error}"),
+                         fix="Take sys.exit out of what is named") from error
 
 
 def _complain(command: str, error: Exception, code: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.cli.extras import need
-from dropkit.core.errors import DropkitError, InputError, phrase
+from dropkit.core.errors import FAILURES, DropkitError, InputError, phrase
 from dropkit.core.files import write_atomically
 from dropkit.core.seeds import check_seed
 
@@ -112,7 +112,7 @@ def _predicted(arguments: argparse.Namespace, model: nn.Module, x: Tensor, task:
         return found
     except DropkitError:
         raise
-    except Exception as error:  # the user's model: what it says is what helps
+    except FAILURES as error:  # the user's model: what it says is what helps
         raise InputError(f"the model runs on the data, whose examples have shape {tuple(x.shape[1:])}",
                          got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Name the target column by --target if it is among the features, or reshape them") from error
@@ -122,8 +122,10 @@ def _rates(texts: list[str]) -> float | dict[str, float] | None:
     """What ``--rate`` tells: one number for all, or numbers by site."""
     rates: dict[str, float] = {}
     for text in texts:
-        site, _, number = text.rpartition("=")
+        site, sign, number = text.rpartition("=")
         try:
+            if sign and not site.strip():
+                raise ValueError("a site without a name")
             rates[site] = float(number)
         except ValueError:
             raise InputError("a rate is a number, or SITE=NUMBER", got=text,
@@ -215,7 +217,7 @@ def _model(arguments: argparse.Namespace) -> nn.Module:
                              fix="Name such an object")
         try:
             found = found()
-        except Exception as error:
+        except FAILURES as error:
             raise InputError(f"{arguments.model} can be called with no arguments",
                              got=phrase(f"{type(error).__name__}: {error}"),
                              fix="Give its arguments defaults, or correct the function") from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropkit.audit.builders import Builder, as_built
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.reference import find_object
 
 _SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<type>\w+))?(?::(?P<low>[^.:]*(?:\.\d+)?)\.\."
@@ -87,7 +87,12 @@ def make_input(text: str, seed: int = 0) -> tuple[str | None, Tensor]:
         raise InputError("an input is a shape, a type and a range", got=text, fix=_HOW)
     shape = [int(size) for size in (match["shape"] or "").split(",") if size]
     limits = None if match["high"] is None else _limits(text, match["low"], match["high"])
-    return match["name"], _values(shape, kind, limits, torch.Generator().manual_seed(seed))
+    try:
+        return match["name"], _values(shape, kind, limits, torch.Generator().manual_seed(seed))
+    except (RuntimeError, ValueError, OverflowError, TypeError, MemoryError) as error:  # too large, no range, another kind
+        why = str(error).partition("\n")[0]
+        raise InputError("torch makes an input of that shape, type and range", got=phrase(f"{text}, for which it says: {why}"),
+                         fix=_HOW) from error
 
 
 def _values(shape: list[int], kind: torch.dtype, limits: tuple[float, float] | None, generator: torch.Generator) -> Tensor:
@@ -122,6 +127,6 @@ def _built(builder: Any, reference: str) -> Any:
         raise InputError(f"{reference} can be called", got=phrase(type(builder).__name__), fix="Name a function")
     try:
         return builder()
-    except Exception as error:  # a user's function may raise anything
+    except FAILURES as error:  # a user's function may raise anything
         raise InputError(f"{reference} can be called with no arguments", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct the function; calling it by itself shows where it fails") from error

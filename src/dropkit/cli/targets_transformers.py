@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dropkit.audit.builders import is_rate
 from dropkit.cli.extras import need
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 
 _BATCH, _LENGTH = 2, 16
 
@@ -35,7 +35,7 @@ class Configured:
         try:
             self.fields = dict(_field(part) for part in text.split(",")[1:])
             known, found = _configuration(self.name, {}), _configuration(self.name, self.fields).to_dict()
-        except Exception as error:
+        except FAILURES as error:
             raise InputError(f"transformers knows {self.name!r}", got=phrase(f"{type(error).__name__}: {error}"),
                              fix="Name a model type such as bert, or a config.json") from error
         for field in self.fields:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# What a user's code may fail with: if it calls sys.exit, it has not done what it was called for, and is not to end dropkit.
+FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
+
 
 class DropkitError(Exception):
     """Base of every error that dropkit raises on purpose; its text is meant for the user."""

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from dropkit.core.errors import InputError
+
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write ``content`` to ``path`` so that no reader ever sees half of it.
@@ -13,17 +15,23 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path
     The content goes to a temporary file in the same folder, is flushed to the disk, and takes its name by rename.
 
     Args:
-        path: the file to make or replace; its folder must exist.
+        path: the file to make or replace.
         content: bytes, or text to be written as UTF-8.
 
     Returns:
         The path written.
 
     Raises:
-        OSError: the folder is missing, not writable, or the disk is full; ``path`` is then as it was before.
+        InputError: there is no such folder.
+        OSError: the folder is not writable, or the disk is full; ``path`` is then as it was before.
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    if not target.parent.is_dir():
+        raise InputError("a file is written to a folder that exists", got=str(target.parent), fix="Make it, or name another")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:  # which names the temporary file, and nobody knows that
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content.encode() if isinstance(content, str) else content)

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from dropkit.core.errors import DropkitError, InputError, phrase
 from dropkit.inference.active import evaluated
 from dropkit.inference.twin import twin_of
-from dropkit.surgery.calls import call_model, copy_inputs, does_not_run, unmoved
+from dropkit.surgery.calls import call_model, copy_inputs, does_not_run, refuse_meta, unmoved
 from dropkit.surgery.modules import walk
 from dropkit.surgery.scripted import check_readable
 from dropkit.surgery.watch import is_watched
@@ -85,18 +84,11 @@ def accepted(model: nn.Module, inputs: Any) -> Iterator[None]:
     except (DropkitError, MemoryError, torch.OutOfMemoryError):  # short of memory is no matter of what was given
         raise
     except _REJECTIONS as error:
-        _check_values(model, inputs)
+        refuse_meta(model, inputs)
         raised = _raised(model, inputs)
         if raised is None:
             raise
         raise does_not_run(raised) from error
-
-
-def _check_values(model: nn.Module, inputs: Any) -> None:
-    held = [*model.parameters(), *model.buffers(), *pytree.tree_leaves(inputs)]
-    if any(isinstance(x, Tensor) and x.is_meta for x in held):
-        raise InputError("a model that predicts has values, and so have its inputs", got=phrase("tensors on the meta device"),
-                         fix='Put the model where it has weights, as by model.to_empty(device="cpu") and load_state_dict')
 
 
 def _raised(model: nn.Module, inputs: Any) -> Exception | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch.utils import _pytree as pytree
 
 from dropkit.catalog import CATALOG
 from dropkit.surgery.calls import call_model, copy_inputs
+from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import walk
 from dropkit.surgery.sites import sites
+from dropkit.surgery.watch import Frame, Watch
 
 _ROUNDING = 1e-5  # of a factor in single precision
-_LOOKS = (16, 40)  # passes after which an interval may be narrow enough
+LOOKS = (16, 40)  # passes after which an interval may be narrow enough
 # Modules of torch that compute the same in both modes: most of a model's cost, and nothing to be found.
 _MODELESS = frozenset(("activation", "conv", "flatten", "linear", "normalization", "padding", "pixelshuffle", "pooling",
                        "sparse"))
@@ -52,6 +55,8 @@ class Factor:
 _Taken = tuple[tuple[Any, ...], dict[str, Any]]
 _KEEPS_MEAN: dict[type[nn.Module], bool] = {
     kind: row.claims.mean_preserving for row in CATALOG for kind in (row.module, row.torch_twin) if kind is not None}
+
+_FUNCTIONS_KEEP_MEAN = {row.name: row.claims.mean_preserving for row in CATALOG}
 
 
 def module_factors(model: nn.Module, inputs: Any, passes: int, *, level: float,
@@ -99,30 +104,56 @@ def factor_of(name: str, module: nn.Module, taken: _Taken, passes: int, *, level
         passes: as in `module_factors`.
         level: of the interval.
         near: as in `module_factors`.
-        judged: as in `Factor`. Default: by the module's kind.
+        judged: as in `Factor`. Default: by the module's kind, and by the functions that it calls in training.
     """
     module.eval()
     expected = _called(module, taken)
-    norm = float(expected.square().sum())
-    if isinstance(module, _BatchNorm) or not 0 < norm < math.inf:
+    if isinstance(module, _BatchNorm) or not 0 < float(expected.square().sum()) < math.inf:
         return None
     for inner in module.modules():
         inner.train(not isinstance(inner, _BatchNorm))
     if not _may_drop(module) and all(torch.equal(_called(module, taken), expected) for _ in range(8)):
         return None  # it knows no mode
+    kept = [_is_to_keep_mean(module)]
+
+    def notice(frame: Frame, key: str, call: Call, p: float) -> bool:
+        kept.append(keeps_mean(call.rule.kind))
+        return False
+
+    with Watch(module, notice) if judged is None else nullcontext():
+        each = _multiples(module, taken, expected, passes, level, near)
+    module.eval()
+    if not each or not all(map(math.isfinite, each)):
+        return None
+    low, high = interval(each, level)
+    return Factor(name, (low + high) / 2, low, high, all(kept) if judged is None else judged)
+
+
+def _multiples(module: nn.Module, taken: _Taken, expected: Tensor, passes: int, level: float, near: float) -> list[float]:
+    """Each pass's output as a multiple of the expected one; none where the number of tokens or edges depends on chance."""
+    norm = float(expected.square().sum())
     each: list[float] = []
     while len(each) < passes:
         found = _called(module, taken)
-        if found.shape != expected.shape:  # the number of tokens or edges depends on chance: nothing to compare one by one
-            return None
+        if found.shape != expected.shape:
+            return []
         each.append(float(found @ expected) / norm)
-        if near and len(each) in _LOOKS and all(abs(end - 1) < near for end in _interval(each, level)):
+        if near and len(each) in LOOKS and all(abs(end - 1) < near for end in interval(each, level)):
             break
-    module.eval()
-    if not all(map(math.isfinite, each)):
-        return None
-    low, high = _interval(each, level)
-    return Factor(name, (low + high) / 2, low, high, _is_judged(module) if judged is None else judged)
+    return each
+
+
+def keeps_mean(kind: str) -> bool:
+    """Whether what a function returns in training is to have the mean of what it returns in evaluation.
+
+    Args:
+        kind: a catalog name.
+
+    Example:
+        >>> keeps_mean("dropout"), keeps_mean("alpha_dropout")
+        (True, False)
+    """
+    return _FUNCTIONS_KEEP_MEAN.get(kind, True)
 
 
 def positional(inputs: Any) -> _Taken:
@@ -155,21 +186,31 @@ def flat(output: Any) -> Tensor:
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
-def _interval(each: list[float], level: float) -> tuple[float, float]:
+def interval(each: list[float], level: float) -> tuple[float, float]:
+    """A confidence interval of a mean, by the normal approximation.
+
+    Args:
+        each: values, two at least.
+        level: of the interval.
+
+    Example:
+        >>> interval([1.0, 1.0], 0.999)
+        (1.0, 1.0)
+    """
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     center, width = statistics.fmean(each), z * float(torch.tensor(each, dtype=torch.float64).std()) / math.sqrt(len(each))
     return center - width, center + width
 
 
 def _taken(model: nn.Module, inputs: Any) -> dict[nn.Module, _Taken]:
-    """What each module is called with first."""
+    """What each module is called with first, but for scripted ones, which take no hooks."""
     found: dict[nn.Module, _Taken] = {}
 
     def remember(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.setdefault(module, copy_inputs((args, kwargs)))
 
     handles = [module.register_forward_pre_hook(remember, with_kwargs=True) for _, module in walk(model)
-               if not list(module.children()) and not _has_no_mode(module)]
+               if not (list(module.children()) or _has_no_mode(module) or isinstance(module, torch.jit.ScriptModule))]
     try:
         call_model(model, copy_inputs(inputs))
     finally:
@@ -194,7 +235,7 @@ def _may_drop(module: nn.Module) -> bool:
     return any(site.p != 0 for site in sites(module))
 
 
-def _is_judged(module: nn.Module) -> bool:
+def _is_to_keep_mean(module: nn.Module) -> bool:
     if isinstance(module, nn.RNNBase):
         return False
-    return _KEEPS_MEAN.get(type(module), True)
+    return next((_KEEPS_MEAN[base] for base in type(module).__mro__ if base in _KEEPS_MEAN), True)

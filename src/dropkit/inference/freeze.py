@@ -15,7 +15,8 @@ from dropkit.core.levels import check_level
 from dropkit.core.seeds import check_integer, check_seed
 from dropkit.inference.accepted import accepted, check_enabled
 from dropkit.inference.factors import Factor, factor_of, flat, module_factors, positional
-from dropkit.surgery.calls import call_model, copy_inputs, undisturbed
+from dropkit.inference.flows import flow_factors
+from dropkit.surgery.calls import call_model, copy_inputs, refuse_meta, undisturbed
 from dropkit.surgery.modules import unwrap, walk
 from dropkit.surgery.scripted import drawing_scripts, is_active
 from dropkit.surgery.sites import sites
@@ -31,6 +32,7 @@ class FreezeReport:
         factors: of the modules that act in training.
         model: of the whole model, where layers that are not linear move it away from 1 although all is well.
         level: of the intervals.
+        flows: of what layers are given, where the code between them acts in training, by the layers' paths.
     """
 
     deterministic: bool
@@ -38,17 +40,19 @@ class FreezeReport:
     factors: tuple[Factor, ...]
     model: Factor
     level: float
+    flows: tuple[Factor, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether evaluation is deterministic and every factor that is judged matches."""
-        return self.deterministic and all(found.matches for found in self.factors if found.judged)
+        return self.deterministic and all(found.matches for found in (*self.factors, *self.flows) if found.judged)
 
     def __str__(self) -> str:
         lines = ["evaluation is deterministic" if self.deterministic else
                  f"evaluation varies from call to call: {', '.join(self.varying) or 'in a forward'}"]
-        for found in (*self.factors, self.model):
-            name = (repr(found.name) if found.name else "the model") if found is not self.model else "the whole model"
+        named = [*((repr(found.name) if found.name else "the model", found) for found in self.factors),
+                 *((f"what {found.name!r} is given", found) for found in self.flows), ("the whole model", self.model)]
+        for name, found in named:
             verdict = "" if not found.judged else ": matches" if found.matches else ": DIFFERS"
             lines.append(f"{name}: training's mean is {found.factor:.4g} times evaluation "
                          f"[{found.low:.4g}, {found.high:.4g}]{verdict}")
@@ -63,8 +67,9 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
     evaluation's output e the factor is the mean over t of ``y_t . e / e . e``, and its interval comes from their spread. A
     dropout that forgets to scale has the factor 1 - p, one that scales twice 1 / (1 - p).
 
-    Batch normalisation stays in evaluation mode. Functional calls in the forward of modules with children show in the factor
-    of the whole model only.
+    The code between layers is measured by what the next layer is given, while all layers return what they return in evaluation:
+    where that depends linearly on what they return. Batch normalisation stays in evaluation mode. What else the forward of
+    modules with children does shows in the factor of the whole model only.
 
     Args:
         model: any module. It stays as it is, and so do the random states.
@@ -77,8 +82,9 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         A report, whose text says all.
 
     Raises:
-        InputError: for a value out of range, inputs that the model does not take, and a model inside ``dk.disabled``, where
-            nothing acts.
+        InputError: for a value out of range, inputs that the model does not take, a model inside ``dk.disabled``, where nothing
+            acts, a part that is compiled by ``torch.jit``, which hides what its modules are called with, and something on the
+            meta device, which has no values.
 
     Example:
         >>> class Forgets(nn.Module):
@@ -91,7 +97,8 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
     if check_integer(passes, "passes", 32) < 2:
         raise InputError("at least two passes tell a spread", got=passes, fix="Pass passes=200")
     level, number = check_level(level), check_seed(seed)
-    walk(model)
+    _refuse_scripted(model)
+    refuse_meta(model, inputs)
     check_enabled(model, "freeze_check")
     inner: nn.Module = unwrap(model)
     with accepted(model, inputs), undisturbed(inner), torch.no_grad():
@@ -100,10 +107,19 @@ def freeze_check(model: nn.Module, inputs: Any, passes: int = 200, *, seed: int 
         first = flat(call_model(inner, copy_inputs(inputs)))
         second = flat(call_model(inner, copy_inputs(inputs)))
         varying, factors = module_factors(inner, inputs, passes, level=level)
+        flows = flow_factors(inner, inputs, passes, level=level)
         whole = factor_of("", inner, positional(inputs), passes, level=level, judged=False)
     same = torch.equal(first, second)
     return FreezeReport(same and not varying, tuple(varying), tuple(factors),
-                        whole or Factor("", 1.0, 1.0, 1.0, False), level)
+                        whole or Factor("", 1.0, 1.0, 1.0, False), level, tuple(flows))
+
+
+def _refuse_scripted(model: nn.Module) -> None:
+    for name, module in walk(model):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError("a model that is checked is written in Python, so that each module can be called by itself",
+                             got=phrase(f"a scripted or traced module at {name!r}"),
+                             fix="Check the model as it was before torch.jit")
 
 
 @contextmanager

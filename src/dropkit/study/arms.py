@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.core.rates import check_rate
 from dropkit.study.experiment import Experiment
 from dropkit.study.families import FACTORS, read_arm, read_arms
@@ -99,7 +99,7 @@ def build_bare(builder: Builder, arguments: Mapping[str, float]) -> nn.Module:
     """Call the user's builder; what it raises or wrongly returns becomes an `InputError`."""
     try:
         model = builder(**arguments)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("the model builder returns an nn.Module", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct the builder; calling it by itself shows where it fails") from error
     if not isinstance(model, nn.Module):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.readers import Array, Parts, Raw, read
 
 PARTS = ("train", "val", "test")
@@ -119,7 +119,7 @@ def _collected(data: Dataset[Any]) -> tuple[Any, Any]:
 def _item(data: Dataset[Any], index: int) -> Any:
     try:
         return data[index]
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("a Dataset gives an item for every index below its length",
                          got=phrase(f"{type(error).__name__} at index {index}: {error}"),
                          fix="Correct __getitem__, or the file that it reads") from error

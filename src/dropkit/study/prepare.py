@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
 from dropkit.study.custom import check_own, fit_of, own_data, own_part
@@ -154,7 +154,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
         loss = ready.loss(outputs, y)
         loss.backward()  # type: ignore[no-untyped-call]
         score = ready.metric(outputs.detach(), y)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("loss and metric take (outputs, targets) and can be differentiated",
                          got=phrase(f"{type(error).__name__}: {error}"),
                          fix=f"Outputs are {tuple(outputs.shape)}, targets {tuple(y.shape)} {y.dtype}") from error
@@ -164,7 +164,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
                          fix="Look at the loss, the metric and the scale of the model's outputs")
 
 
-def _remedy(x: Tensor, error: Exception) -> str:
+def _remedy(x: Tensor, error: BaseException) -> str:
     if "dtype" not in str(error):
         return "reshape inside the model where it expects another"
     if x.is_floating_point():
@@ -175,7 +175,7 @@ def _remedy(x: Tensor, error: Exception) -> str:
 def _forward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     try:
         outputs = outputs_of(model.train(), x, y)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError("the model takes a batch of the data", got=phrase(f"{type(error).__name__}: {error}"),
                          fix=f"One example has shape {tuple(x.shape[1:])} and type {x.dtype}; {_remedy(x, error)}") from error
     if not isinstance(outputs, Tensor):

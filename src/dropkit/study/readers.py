@@ -67,12 +67,11 @@ def read(source: str | os.PathLike[str], target: str | None = None) -> Raw:
     name = os.fspath(source)
     path = Path(name).expanduser()
     csv = path.suffix.lower() == ".csv"
+    check_exists(source)
     if target is not None and not csv:
         raise InputError("`target` names a column of a CSV file", got=target, fix=f"Leave it out for {name}")
     if name in EMBEDDED:
         return _embedded(name)
-    if not path.exists():
-        raise _missing(name)
     if path.is_dir() or _IDX_NAME.match(path.name):
         return _idx(path)
     if csv:
@@ -81,6 +80,23 @@ def read(source: str | os.PathLike[str], target: str | None = None) -> Raw:
         return _npz(path)
     raise InputError("data comes as .csv, .npz, or IDX files named like train-images-idx3-ubyte(.gz)", got=path.name,
                      fix="Convert it, or pass tensors, arrays or a torch Dataset instead of a path")
+
+
+def check_exists(source: str | os.PathLike[str]) -> None:
+    """Refuse what names neither an embedded set nor a file or folder.
+
+    Args:
+        source: as in `read`.
+
+    Raises:
+        InputError: there is no such thing.
+
+    Example:
+        >>> check_exists("iris")
+    """
+    name = os.fspath(source)
+    if name not in EMBEDDED and not Path(name).expanduser().exists():
+        raise _missing(name)
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.experiment import Experiment
 
 
@@ -45,7 +45,7 @@ def find_experiment(reference: str, **options: Any) -> Experiment:
         made = found()
     except TypeError as error:  # a builder with rate arguments: Experiment says what is wrong with its signature
         return _from_builder(found, reference, given, error)
-    except Exception as error:
+    except FAILURES as error:
         raise InputError(f"{reference} can be called", got=phrase(f"{type(error).__name__}: {error}"),
                          fix="Correct the function; calling it by itself shows where it fails") from error
     if isinstance(made, Experiment):
@@ -78,7 +78,10 @@ def find_object(reference: str) -> Any:
     Raises:
         InputError: there is no such thing, or it cannot be imported.
     """
-    place, _, name = reference.rpartition(":")
+    place, colon, name = reference.rpartition(":")
+    if not colon:
+        raise InputError("an object is named as module:object or file.py:object", got=reference,
+                         fix="Name the module or file and the object in it, as in net.py:build")
     module = _module_from_file(Path(place)) if place.endswith(".py") else _module_by_name(place)
     found: Any = module
     for part in name.split("."):
@@ -121,9 +124,10 @@ def _run(load: Any, place: str) -> Any:
         return load()
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{place} can be imported", got=phrase(f"{type(error).__name__}: {error}"),
-                         fix="Correct the file; running it with python shows where it fails") from error
+    except FAILURES as error:
+        fix = ('Call what ends the program under `if __name__ == "__main__":` alone' if isinstance(error, SystemExit) else
+               "Correct the file; running it with python shows where it fails")
+        raise InputError(f"{place} can be imported", got=phrase(f"{type(error).__name__}: {error}"), fix=fix) from error
 
 
 def _prepend(folder: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dropkit.core.errors import InputError, MissingExtraError, phrase
 from dropkit.study.data import features_of, load
 from dropkit.study.partition import moments, scaled
-from dropkit.study.readers import Array, Raw, nearest, read, read_table, table_features
+from dropkit.study.readers import Array, Raw, check_exists, nearest, read, read_table, table_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,7 @@ def unseen(source: str | os.PathLike[str], target: str | None = None, part: str 
     if kind in (".csv", ".parquet"):
         _only_part(part, path.name)
         return _table(path, target)
+    check_exists(source)
     if target is not None:
         raise InputError("`target` names a column of a CSV or Parquet file", got=target, fix=f"Leave it out for {path.name}")
     if kind in (".npy", ".npz") and path.is_file():
@@ -178,6 +179,8 @@ def _table(path: Path, target: str | None) -> Unseen:
     if not path.is_file():
         raise InputError("a data file exists", got=str(path), fix="Check the path")
     table = read_table(path) if path.suffix.lower() == ".csv" else _parquet(path)
+    if not len(table):
+        raise InputError("a data set is not empty", got=phrase(f"no rows in {path.name}"), fix="Check the source")
     columns = [str(column) for column in table.columns]
     if target is not None and target not in columns:
         raise InputError(f"the target is a column of {path.name}", got=target, fix=nearest(target, columns))

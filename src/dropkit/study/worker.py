@@ -18,7 +18,7 @@ import cloudpickle
 import torch
 from torch import Tensor
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.checkpoint import Keeper, Place, Stopped
 from dropkit.study.data import Data
 from dropkit.study.fused import train_fused
@@ -115,7 +115,7 @@ def execute(payload: bytes | None, place: Place, unit: Unit) -> Outcome:
         found = _train(ready, unit, place, reporters, keeper)
     except Stopped:
         found = None
-    except (Exception, SystemExit) as error:  # user code that calls sys.exit must not end the worker, let alone the driver
+    except FAILURES as error:
         found = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
     for reporter in reporters:
         reporter.close()

@@ -55,7 +55,7 @@ def copy_inputs(inputs: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda x: x.detach().clone().requires_grad_(x.requires_grad), inputs)
 
 
-def does_not_run(error: Exception, where: str = "") -> InputError:
+def does_not_run(error: BaseException, where: str = "") -> InputError:
     """What is said of a model that raises on the inputs that it was given.
 
     Args:
@@ -142,6 +142,28 @@ def unmoved(model: nn.Module) -> Iterator[None]:
                     parameter.grad = None
             for parameter, grad in grads:
                 parameter.grad = grad
+
+
+def refuse_meta(model: nn.Module, inputs: Any) -> None:
+    """Refuse what has shapes and no values, where values are to be compared.
+
+    Args:
+        model: any module.
+        inputs: as in `call_model`.
+
+    Raises:
+        InputError: a parameter, a buffer or an input is on the meta device.
+
+    Example:
+        >>> refuse_meta(nn.Linear(2, 2), torch.ones(2))
+    """
+    named = (*model.named_parameters(), *model.named_buffers(), *(
+        ("an input", x) for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)))
+    on_meta = [name for name, x in named if x.is_meta]
+    if on_meta:
+        raise InputError("a model whose outputs are looked at has values, and its inputs, too",
+                         got=phrase(f"{on_meta[0]} on the meta device"),
+                         fix="Move it by model.to_empty(device='cpu'), load its weights, and pass inputs of that device")
 
 
 def _refuse_lazy(tensors: list[Tensor]) -> None:

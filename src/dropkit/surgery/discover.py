@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
+from dropkit.core.errors import FAILURES
 from dropkit.surgery.calls import call_model, copy_inputs, does_not_run, undisturbed
 from dropkit.surgery.functional import Call
 from dropkit.surgery.modules import unwrap
@@ -86,7 +87,7 @@ def discover(model: nn.Module, inputs: Any) -> list[Found]:
             inner.train(mode)
             try:
                 call_model(inner, copy_inputs(inputs))
-            except Exception as error:
+            except FAILURES as error:
                 raise does_not_run(error, f", here in {'training' if mode else 'evaluation'}") from error
     return list(found.values())
 

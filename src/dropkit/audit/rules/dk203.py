@@ -42,7 +42,8 @@ def inputs():
 RULE = Rule(
     "DK203", "Dropout acts on the logits or the regression output",
     "Nothing comes after that could make up for what is dropped: the loss sees zeros in place of predictions, and "
-    "logits that are scaled by 1/(1 - p).",
+    "logits that are scaled by 1/(1 - p). A model that returns as many features as it is given is not judged: it may be a "
+    "block of something larger, such as a branch of a residual stream, where dropout on the result is the rule.",
     "Move the dropout in front of the last layer.",
     "error", "high", _BAD, _BAD.replace("self.drop(self.last(x))", "self.last(self.drop(x))"),
     ("github.com/maddin79/darch, issue 12",

@@ -11,6 +11,7 @@ from dropkit.audit.finding import Finding, Place
 from dropkit.audit.observation import AGAIN, EVAL, TRAIN, Observation
 from dropkit.audit.rule import Rule
 from dropkit.inference.factors import Factor, module_factors
+from dropkit.inference.flows import flow_factors
 from dropkit.surgery.calls import undisturbed
 from dropkit.surgery.modules import unwrap
 
@@ -19,11 +20,11 @@ _DRAWS = 1e-9  # of the interval: above the rounding of equal outputs
 
 
 def check(seen: Observation) -> Iterator[Finding]:
-    """Measure, for each module that acts in training alone, training's mean as a multiple of evaluation's output."""
+    """Measure training's mean as a multiple of evaluation: of what modules that act in training return, and of what all get."""
     if any(seen.ran(mode) is None for mode in (TRAIN, EVAL, AGAIN)):
         return
     called = {op.module: op.place for op in seen.passes[TRAIN].ops}
-    changing, factors = _measured(seen)
+    changing, factors, flows = _measured(seen)
     varying = {*changing, *(drawn.module for drawn in seen.passes[EVAL].opaque),
                *(site.op.module for site in seen.passes[EVAL].sites if site.active)}
     for found in factors:
@@ -37,14 +38,25 @@ def check(seen: Observation) -> Iterator[Finding]:
                 f"the mean of {found.name!r} in training is {found.factor:.3g} times its output in evaluation "
                 f"[{found.low:.3g}, {found.high:.3g}]", Place(found.name, place.file, place.line, place.code),
                 evidence={"factor": found.factor, "low": found.low, "high": found.high})
+    for found in flows:
+        if not found.matches and abs(found.factor - 1) > _APART:
+            place = called.get(found.name, Place())
+            yield RULE.finding(
+                f"the mean of what {found.name!r} is given in training is {found.factor:.3g} times what it is given in "
+                f"evaluation [{found.low:.3g}, {found.high:.3g}]", Place(found.name, place.file, place.line, place.code),
+                subject="given", evidence={"factor": found.factor, "low": found.low, "high": found.high})
 
 
-def _measured(seen: Observation) -> tuple[list[str], list[Factor]]:
-    """The modules that change in evaluation, and the factors; passes end where a factor is surely too near to 1 to be told."""
+def _measured(seen: Observation) -> tuple[list[str], list[Factor], list[Factor]]:
+    """The modules that change in evaluation, the factors of modules, and those of what they are given.
+
+    Passes end where a factor is surely too near to 1 to be told.
+    """
     model: nn.Module = unwrap(seen.model)
     with undisturbed(model), torch.no_grad():
         torch.manual_seed(0)
-        return module_factors(model.eval(), seen.inputs, 100, level=0.999, near=_APART)
+        changing, factors = module_factors(model.eval(), seen.inputs, 100, level=0.999, near=_APART)
+        return changing, factors, flow_factors(model, seen.inputs, 100, level=0.999, near=_APART)
 
 
 RULE = Rule(
@@ -52,7 +64,11 @@ RULE = Rule(
     title="the mean in training is not the output in evaluation",
     why="Dropout keeps the mean only if what is kept is divided by 1 - p in training, or everything multiplied by 1 - p in "
         "evaluation. A scale that is forgotten, applied twice, or turned round shifts everything that comes after, in one "
-        "of the two modes.",
+        "of the two modes. Modules without children are measured by themselves; the code between layers, in the `forward` of "
+        "modules with children, by what the next layer is given. The latter is not seen where it passes through something that "
+        "is not linear before it gets to a layer, where something is added in one mode alone, where it is the output or "
+        "goes to a softmax layer or a loss, or where dropkit's own functions, or code compiled by `torch.jit` or "
+        "`torch.compile`, make it.",
     fix="Divide by the probability of keeping, once, in training. Or use `nn.Dropout` or one of dropkit's variants.",
     severity="error",
     confidence="high",

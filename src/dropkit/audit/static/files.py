@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from dropkit.audit.allow import allow, chosen, known_ids, unreasoned
+from dropkit.audit.allow import allow, chosen, selection, unreasoned
 from dropkit.audit.finding import SEVERITIES, Finding
 from dropkit.audit.result import AuditResult, Coverage, Gap
 from dropkit.audit.static.relevant import may_drop_always, may_mistake_mode, parsed
-from dropkit.core.errors import InputError, MissingExtraError
+from dropkit.core.errors import InputError, MissingExtraError, phrase
 
+_RULES = ("DK001", "DK101", "DK401", "DK402")  # those that source code shows
 _LEFT_OUT = {"__pycache__", "node_modules", "build", "dist", "site-packages", "venv"}
 
 
@@ -34,7 +35,7 @@ def audit_source(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         Python source is a gap.
 
     Raises:
-        InputError: a path does not exist, or a folder has no Python file.
+        InputError: a path does not exist, a folder has no Python file, no file can be read, or no rule is left.
         MissingExtraError: LibCST is not installed.
 
     Example:
@@ -44,7 +45,7 @@ def audit_source(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         >>> [found.rule for found in audit_source(folder).findings]
         ['DK401']
     """
-    select, ignore = None if select is None else known_ids(select), known_ids(ignore)
+    select, ignore = selection(select, ignore, _RULES)
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     read: list[str] = []
     gaps: list[Gap] = []
@@ -59,6 +60,9 @@ def audit_source(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
             read.append(shown)
         except (ValueError, RecursionError) as error:
             gaps.append(Gap(f"file {shown}", f"it could not be read as Python source: {' '.join(str(error).split())[:120]}"))
+    if not read:
+        shown = f"{gaps[0].what}: {gaps[0].why}" + (f"; and {len(gaps) - 1} more" if len(gaps) > 1 else "")
+        raise InputError("one file at least can be read as Python source", got=phrase(shown), fix="Correct it, or name another")
     kept = [finding for finding in found if chosen(finding.rule, select, ignore)]
     target = ", ".join(os.fspath(path) for path in given)
     result = AuditResult(_ordered(kept), Coverage(files=tuple(read), gaps=tuple(gaps)), target=target)

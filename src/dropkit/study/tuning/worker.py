@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from dropkit.core.errors import InputError, phrase
+from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study import worker
 from dropkit.study.partition import Partition
 from dropkit.study.prepare import Prepared
@@ -71,5 +71,5 @@ def execute(rates: Mapping[str, float], seed: int) -> Outcome | Failure:
     """Evaluate in a worker process; return what the run raised instead of raising it."""
     try:
         return evaluate(_ready[0], rates, seed)
-    except Exception as error:
+    except FAILURES as error:
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
