@@ -61,6 +61,13 @@ def test_a_graph_made_in_training_is_an_error_and_one_made_in_evaluation_a_note(
     assert [(one.severity, one.place.module) for one in made] == [("note", "first")]
 
 
+def test_the_tracing_line_is_told_once_something_was_compiled():
+    """Torch's compiler then stands between the tracer and the line."""
+    quietly(torch.compile(nn.Linear(2, 2), backend="eager"), torch.ones(1, 2))
+    one, = found(Outer(nn.Linear(8, 32), nn.Sequential(trace(Functional()))))
+    assert one.place.code.endswith("# the tracing line")
+
+
 def test_lines_are_those_of_the_call_and_of_the_trace():
     both = Outer(torch.fx.symbolic_trace(Functional()), trace(Functional()))
     assert {one.place.code.partition("# ")[2] for one in found(both)} == {"the first", "the tracing line"}

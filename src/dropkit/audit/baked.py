@@ -23,6 +23,7 @@ _RATES = ("p", "dropout", "dropout_p")
 _DROPS = re.compile(r"dropout|lstm|gru|rnn_|attention")
 _LINE = re.compile(r"^(?P<file>[^\n]+)\((?P<line>\d+)\): ", re.MULTILINE)
 _TRACER = str(Path("torch", "jit", "_trace.py"))
+_COMPILER = str(Path("torch", "_dynamo"))
 
 
 def graphs(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
@@ -90,8 +91,10 @@ def traced_at(module: nn.Module, path: str) -> Place | None:
     for node in script_nodes(module):
         frames = [(match["file"], int(match["line"])) for match in _LINE.finditer(node.sourceRange())]
         last = max((index for index, (file, _) in enumerate(frames) if file.endswith(_TRACER)), default=None)
-        if last is not None and last + 1 < len(frames):
-            file, line = frames[last + 1]
+        # Once anything has been compiled, torch's compiler stands between the tracer and its caller.
+        callers = [] if last is None else [frame for frame in frames[last + 1:] if _COMPILER not in frame[0]]
+        if callers:
+            file, line = callers[0]
             return Place(path, file, line, linecache.getline(file, line).strip())
     return None
 
