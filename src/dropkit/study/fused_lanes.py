@@ -15,7 +15,8 @@ from torch.nn.parameter import is_lazy
 from dropkit.core.errors import DropkitError
 from dropkit.core.streams import keyed_pass
 from dropkit.study.fused_linear import speed_linear
-from dropkit.study.fused_stack import stack_of, stacked_loss
+from dropkit.study.fused_losses import stacked_loss
+from dropkit.study.fused_stack import stack_of
 from dropkit.study.prepare import outputs_of
 from dropkit.surgery.modules import rate_attribute, walk
 from dropkit.surgery.route import RoutedCall, routing_of

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dropkit.study.fused_layers import Dropout, Elementwise, Flatten, Layer, Linear, Rates, RectifiedDropout, ReLU
+from dropkit.study.fused_losses import StackedLoss
 from dropkit.variants import dropout
 
 _ELEMENTWISE = (nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
                 nn.Hardswish, nn.Hardtanh)
-_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
 class Stack:
@@ -29,13 +28,13 @@ class Stack:
         self._wanted = [any(layer.trained for layer in layers[:at]) for at in range(len(layers))]
 
     @torch.no_grad()
-    def step(self, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, y: Tensor, loss: StackedLoss) -> tuple[Tensor, Tensor]:
         """Run the chain inside `dropkit.core.streams.keyed_pass` with the seeds of all runs, and leave gradients behind.
 
         Args:
             x: (R, B, ...), a batch a run, left as it is.
             y: (R, B, ...), its targets.
-            loss: of outputs and targets, (R,).
+            loss: of outputs and targets.
 
         Returns:
             Losses, (R,), and outputs, (R, B, ...). Each run's parameters get the gradient of its own loss.
@@ -43,17 +42,15 @@ class Stack:
         out, spare = x, False
         for layer in self._layers:
             out, spare = layer.forward(out, spare), layer.spare
-        with torch.enable_grad():
-            out = out.clone().requires_grad_()  # the caller may keep it; the layers' memory is used again
-            shaped = out.unsqueeze(2) if out.dim() == 2 and y.dim() == 3 else out
-            losses = loss(shaped, y)
-            grad, = torch.autograd.grad(losses.sum(), out)
-        grad = grad.contiguous()
+        kept = out.clone()  # by the caller; the layers' memory is used again
+        shaped = kept.unsqueeze(2) if kept.dim() == 2 and y.dim() == 3 else kept
+        losses, grad = loss(shaped, y)
+        grad = grad.view_as(out)
         for layer, wanted in zip(self._layers[::-1], self._wanted[::-1], strict=True):
             if not (wanted or layer.trained):
                 break
             grad = layer.backward(grad, wanted)
-        return losses.detach(), shaped.detach()
+        return losses, shaped
 
 
 def stack_of(net: nn.Module, parameters: Mapping[str, nn.Parameter], rates: Mapping[nn.Module, Rates]) -> Stack | None:
@@ -85,19 +82,6 @@ def stack_of(net: nn.Module, parameters: Mapping[str, nn.Parameter], rates: Mapp
         elif type(module) is not nn.Identity:
             layers.append(_plain(module))
     return None if None in layers else Stack([layer for layer in layers if layer is not None])
-
-
-def stacked_loss(name: str) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """Return a loss by name for all runs: (R, B, ...) outputs and targets -> (R,); None for a loss of the user's.
-
-    Example:
-        >>> stacked_loss("mse")(torch.ones(3, 5, 1), torch.zeros(3, 5, 1))
-        tensor([1., 1., 1.])
-    """
-    if name == "cross_entropy":
-        return lambda out, y: F.cross_entropy(out.flatten(0, 1), y.flatten(), reduction="none").view(len(y), -1).mean(1)
-    loss = _LOSSES.get(name)
-    return None if loss is None else lambda out, y: loss(out, y, reduction="none").flatten(1).mean(1)
 
 
 def _leaves(net: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:
