@@ -16,7 +16,8 @@ def test_each_run_has_its_own_mean_loss_and_the_gradient_of_it(name, dtype):
     y = torch.randint(5, (3, 7)) if name == "cross_entropy" else torch.randn(3, 7, 5, dtype=dtype)
     before = out.clone()
     losses, grad = stacked_loss(name)(out, y)
-    assert torch.equal(out, before) and not losses.requires_grad and not grad.requires_grad
+    assert torch.equal(out, before)
+    assert not (losses.requires_grad or grad.requires_grad)
     watched = out.clone().requires_grad_()
     expected = torch.stack([PEERS[name](one, of) for one, of in zip(watched, y, strict=True)])
     expected.sum().backward()
@@ -29,7 +30,9 @@ def test_a_run_whose_outputs_are_lost_does_not_touch_the_others():
     alone = stacked_loss("cross_entropy")(out, y)
     out[0, 0, 0] = float("nan")
     losses, grad = stacked_loss("cross_entropy")(out, y)
-    assert losses[0].isnan() and torch.equal(losses[1], alone[0][1]) and torch.equal(grad[1], alone[1][1])
+    assert losses[0].isnan()
+    assert torch.equal(losses[1], alone[0][1])
+    assert torch.equal(grad[1], alone[1][1])
 
 
 def test_a_loss_of_the_users_own_has_no_such_way():
