@@ -212,9 +212,16 @@ def test_a_file_is_written(stub, net, tmp_path, capsys, form):
     assert capsys.readouterr().out == ""
 
 
-def test_a_folder_that_is_missing_is_named(stub, net, capsys):
-    assert run(net, "--input", "2,4", "--out", "nowhere/result.txt") == 2
+@pytest.mark.parametrize("option", ["--out", "--write-baseline"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(stub, net, tmp_path, capsys, option):
+    assert run(net, "--input", "2,4", option, "nowhere/result.txt") == 2
     assert "got 'nowhere'. Make it" in one_line(capsys)
+    assert run(net, "--input", "2,4", option, str(tmp_path)) == 2
+    assert "a folder'. Name a file in it" in one_line(capsys)
+    assert not hasattr(stub, "inputs")
+
+
+def test_inputs_that_are_not_named_as_such_are_refused(stub, net, capsys):
     assert run(net, "--inputs", "batch") == 2
     assert "as module:object or file.py:object; got 'batch'" in one_line(capsys)
 

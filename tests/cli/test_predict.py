@@ -90,7 +90,7 @@ def test_rates_by_site_memory_and_samples_are_those_of_mc_predict(net, points, c
     (["--rate", "=0.9"], "SITE=NUMBER"), (["--rate", " =0.9"], "SITE=NUMBER"), (["--like", "missing"], "got 'missing'"),
     (["--rate", "0.1", "--rate", "1=0.2"], "stands alone"), (["--rate", "other=0.2"], "other"), (["--rate", "2"], "2"),
     (["--memory", "0"], "memory is"), (["--memory", "nan"], "memory is"), (["--samples", "passes.csv"], "a .npy file"),
-    (["--samples", "nowhere/passes.npy"], "folder of the result")])
+    (["--samples", "nowhere/passes.npy"], "a folder that exists")])
 def test_wrong_rates_memory_and_samples_are_told_in_a_line(net, points, options, said, capsys):
     assert main(["predict", f"{net}:line", "--data", str(points / "numbers.csv"), "--target", "number", *options]) == 2
     shown = capsys.readouterr().err
@@ -210,7 +210,7 @@ WRONG = {
     "tau": (["NET:line", "--tau", "0"], "tau is a precision above 0"),
     "batch size": (["NET:line", "--batch-size", "0"], "a batch holds at least one example"),
     "format": (["NET:line", "--out", "DIR/o.xls"], "the result is a .csv"),
-    "folder": (["NET:line", "--out", "DIR/no/o.csv"], "the folder of the result exists"),
+    "folder": (["NET:line", "--out", "DIR/no/o.csv"], "a file is written to a folder that exists"),
     "weights": (["NET:line", "--weights", "DIR/net.py"], "a file of weights holds tensors"),
     "no weights": (["NET:line", "--weights", "DIR/none.pt"], "the file of weights exists"),
     "part": (["NET:line", "--part", "test"], "`part` chooses among the parts"),

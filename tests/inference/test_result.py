@@ -46,7 +46,8 @@ def test_intervals_widen_with_the_noise():
     low, high = found.interval(0.95)
     torch.testing.assert_close(high - low, torch.tensor([2 * 1.959964 * 2.0]))
     torch.testing.assert_close(found.predictive_variance(tau=0.2), torch.tensor([9.0]))
-    torch.testing.assert_close(found.predictive_variance(noise=torch.tensor([5.0])), torch.tensor([9.0]))
+    for noise in (torch.tensor([5.0]), torch.tensor(5.0), 5):
+        torch.testing.assert_close(found.predictive_variance(noise=noise), torch.tensor([9.0]))
     low, high = found.interval(0.5, tau=0.2)
     torch.testing.assert_close(high, torch.tensor([1 + 0.6744898 * 3.0]))
 
@@ -65,6 +66,9 @@ def test_bad_questions_are_refused():
     for tau in (0, "a"):
         with pytest.raises(InputError, match="tau is a precision"):
             regression([1.0], [4.0]).predictive_variance(tau=tau)
+    for noise, rule in (("a", "for each of the shape"), (torch.ones(3, 2), "for each of the shape"), (-1.0, "at least 0")):
+        with pytest.raises(InputError, match=rule):
+            regression([1.0], [4.0]).interval(noise=noise)
     with pytest.raises(InputError, match="belongs to regression"):
         classes(torch.zeros(2, 1, 2)).interval()
 

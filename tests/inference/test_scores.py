@@ -88,6 +88,8 @@ def test_log_likelihood_is_that_of_the_mixture(outputs):
     (lambda: scores.interval_coverage([0.0], [-1.0], [0.0]), "deviation"),
     (lambda: scores.interval_coverage(torch.zeros(2, 1), torch.ones(2), torch.zeros(2)), "one shape"),
     (lambda: scores.interval_coverage([0.0], [1.0], [0.0], (1.0,)), "level"),
+    (lambda: scores.interval_coverage([0.0], [1.0], [0.0], 0.9), "several probabilities"),
+    (lambda: scores.interval_coverage([0.0], [1.0], [0.0], "0.9"), "level is a probability"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2, 1), 1.0), "passes first"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), 0.0), "precision"),
     (lambda: scores.test_log_likelihood(torch.zeros(3, 2), torch.zeros(2), "a"), "precision"),

@@ -17,7 +17,7 @@ def test_each_run_has_its_own_mean_loss_and_the_gradient_of_it(name, dtype):
     before = out.clone()
     losses, grad = stacked_loss(name)(out, y)
     assert torch.equal(out, before)
-    assert not (losses.requires_grad or grad.requires_grad)
+    assert all(not values.requires_grad for values in (losses, grad))
     watched = out.clone().requires_grad_()
     expected = torch.stack([PEERS[name](one, of) for one, of in zip(watched, y, strict=True)])
     expected.sum().backward()

@@ -13,7 +13,7 @@ from typing import Any
 from dropkit.audit.finding import SEVERITIES
 from dropkit.audit.result import AuditResult
 from dropkit.core.errors import FAILURES, DropkitError, InputError, phrase
-from dropkit.core.files import write_atomically
+from dropkit.core.files import check_place, write_atomically
 
 _PAUSE = 10.0  # seconds from one line of progress to the next
 _ID = re.compile(r"D|DK\d{0,3}")
@@ -55,6 +55,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Audit, print or write the result, and return the exit code."""
+    for file in filter(None, (arguments.out, arguments.write_baseline)):
+        check_place(file)
     try:
         result = _audit(arguments)
         return _report(arguments, result)

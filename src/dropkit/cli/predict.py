@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dropkit.cli.extras import need
 from dropkit.core.errors import FAILURES, DropkitError, InputError, phrase
-from dropkit.core.files import write_atomically
+from dropkit.core.files import check_place, write_atomically
 from dropkit.core.seeds import check_seed
 
 _FORMATS = ("csv", "parquet", "json")
@@ -161,8 +161,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.samples and Path(arguments.samples).suffix.lower() != ".npy":
         raise InputError("samples go into a .npy file", got=arguments.samples, fix="Name one, as in --samples passes.npy")
     for file in (arguments.out, arguments.samples or "-"):
-        if file != "-" and not Path(file).parent.is_dir():
-            raise InputError("the folder of the result exists", got=str(Path(file).parent), fix="Make it, or name another")
+        if file != "-":
+            check_place(file)
     if arguments.plots and Path(arguments.plots).exists() and not Path(arguments.plots).is_dir():
         raise InputError("figures go into a folder", got=arguments.plots, fix="Name a folder, or one that is to be made")
 

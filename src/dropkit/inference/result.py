@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dropkit.core.errors import InputError, phrase
-from dropkit.core.levels import check_level, check_precision
+from dropkit.core.levels import check_level, check_precision, check_variance
 from dropkit.inference.statistics import entropy
 
 
@@ -74,7 +74,7 @@ class MCPrediction:
         self._need("classification", "labels")
         return self.mean.argmax(self.class_dim)
 
-    def predictive_variance(self, tau: float | None = None, noise: Tensor | None = None) -> Tensor:
+    def predictive_variance(self, tau: float | None = None, noise: Tensor | float | None = None) -> Tensor:
         """Epistemic variance plus that of the noise.
 
         Args:
@@ -82,13 +82,14 @@ class MCPrediction:
             noise: variance of the noise that was estimated elsewhere, such as by a head of its own.
 
         Raises:
-            InputError: for a precision of 0 or less, or in classification.
+            InputError: for a precision of 0 or less, a negative variance, or in classification.
         """
         self._refuse_classes("predictive_variance")
         total = self.variance if tau is None else self.variance + 1.0 / check_precision(tau)
-        return total if noise is None else total + noise
+        return total if noise is None else total + check_variance(noise, total)
 
-    def interval(self, level: float = 0.95, tau: float | None = None, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def interval(self, level: float = 0.95, tau: float | None = None,
+                 noise: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """An interval that holds the target with a probability, for a normal predictive distribution.
 
         Without ``tau`` and ``noise`` it is one for the noiseless function.

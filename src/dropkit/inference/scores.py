@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -206,6 +206,8 @@ def interval_coverage(mean: Any, std: Any, y: Any, levels: Sequence[float] = (0.
     if not m.shape == s.shape == target.shape or m.numel() == 0 or bool((s < 0).any()):
         raise InputError("means, deviations of at least 0 and targets have one shape, and are not empty", got=phrase(
             f"shapes {tuple(m.shape)}, {tuple(s.shape)} and {tuple(target.shape)}"), fix="Reshape one, or expand the deviation")
+    if not isinstance(levels, Iterable):
+        raise InputError("levels are several probabilities in (0, 1)", got=levels, fix="Pass a list such as [0.5, 0.9]")
     found = {}
     for level in levels:
         width = s * torch.special.ndtri(torch.tensor((1 + check_level(level)) / 2, dtype=torch.float64))
