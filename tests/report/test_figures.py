@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -80,6 +81,29 @@ def test_paired_lies_down_when_names_no_longer_fit():
     np.testing.assert_allclose([bar.x[0] for bar in bars], expected, rtol=1e-5)
     assert [note.y for note in figure.layout.annotations] == list(range(10))
     assert len({note.text for note in figure.layout.annotations}) == 10
+
+
+def test_a_name_that_cannot_be_broken_lies_down_rather_than_be_cut_in_a_word():
+    result = factory.classification()
+    last = result.arms[-1].name
+    assert last in figures.paired(result).layout.xaxis.ticktext[-1]
+    arms = [*result.arms[:-1], dataclasses.replace(result.arms[-1], name="x" * 14)]
+    runs = [dataclasses.replace(run, arm="x" * 14) if run.arm == last else run for run in result.runs]
+    figure = figures.paired(dataclasses.replace(result, arms=arms, runs=runs))
+    assert any("x" * 14 in note.text for note in figure.layout.annotations)
+    assert figure.layout.xaxis.ticktext is None
+
+
+@given(st.text("ab =-_,.", min_size=1, max_size=40), st.integers(1, 12))
+def test_wrapped_breaks_between_parts_alone(text, width):
+    """All letters and marks are kept, no line is wider than asked for, and a part that is leads to None."""
+    made = look.wrapped(text, width)
+    longest = max(len(part) for part in re.findall(r"[ab.]*[=_,-]?", text))
+    assert (made is None) == (longest > width)
+    if made is not None and text.strip():
+        lines = made.split("<br>")
+        assert all(len(line) <= width for line in lines)
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_paired_hollows_diverged_runs():

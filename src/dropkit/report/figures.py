@@ -13,12 +13,14 @@ from dropkit.study.effects import Effect
 from dropkit.study.result import Run, StudyResult
 
 UPRIGHT = 4  # with more arms than this, names no longer fit side by side on a phone
+_WIDTHS = {1: 22, 2: 16, 3: 11, 4: 8}  # characters that an arm's name then has there, by the number of arms
 
 
 def paired(result: StudyResult) -> Any:
     """Draw each run's test metric: a line a seed over the arms, and the mean of each arm.
 
-    Up to four arms stand side by side; more lie below one another, with the metric along the horizontal axis.
+    Up to four arms stand side by side; more, and those whose names are too wide for that, lie below one another, with the
+    metric along the horizontal axis.
 
     Args:
         result: the study.
@@ -34,8 +36,9 @@ def paired(result: StudyResult) -> Any:
     values = known(scale.drawn(run.test_metric) for run in result.runs)
     title = look.label(scale.axis(f"test {look.shorten(scale.metric)}"))
     means = [scale.value(mean(run.test_metric for run in result.of_arm(arm.name))) for arm in result.arms]
-    if len(names) <= UPRIGHT:
-        return figure(traces, _upright_layout(names, means, look.axis(title, range=look.span(values, 0.08))))
+    folded = [look.wrapped(name, _WIDTHS[len(names)]) for name in names] if len(names) <= UPRIGHT else [None]
+    if None not in folded:
+        return figure(traces, _upright_layout(folded, means, look.axis(title, range=look.span(values, 0.08))))
     labels = [f"{look.label(name)}  {text}" for name, text in zip(names, means, strict=True)]
     return figure([_turned(trace) for trace in traces], rows_layout(labels, look.axis(title, range=look.span(values))))
 
@@ -144,9 +147,8 @@ def _turned(trace: dict[str, Any]) -> dict[str, Any]:
     return {**trace, "x": trace["y"], "y": trace["x"]}
 
 
-def _upright_layout(names: list[str], means: list[str], values: dict[str, Any]) -> dict[str, Any]:
-    width = {1: 22, 2: 16, 3: 11}.get(len(names), 8)  # characters that fit on a phone
-    texts = [f"{look.wrapped(name, width)}<br><b>{text}</b>" for name, text in zip(names, means, strict=True)]
+def _upright_layout(names: Sequence[str | None], means: list[str], values: dict[str, Any]) -> dict[str, Any]:
+    texts = [f"{name}<br><b>{text}</b>" for name, text in zip(names, means, strict=True)]
     places: dict[str, Any] = {"tickvals": list(range(len(names))), "ticktext": texts, "tickangle": 0, "tickfont": {"size": 13},
               "range": [-0.45, len(names) - 0.55], "showgrid": False, "fixedrange": True}
     return look.layout(360, xaxis=look.axis(**places), yaxis=values)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -110,14 +109,22 @@ def label(text: str) -> str:
     return html.escape(line, quote=False).replace("%", "&#37;")
 
 
-def wrapped(text: str, width: int) -> str:
-    """Break a short name over lines for a narrow place under an axis, safe for plotly.
+def wrapped(text: str, width: int) -> str | None:
+    """Break a short name over lines for a narrow place under an axis, safe for plotly; None where a part of it is too wide.
+
+    A name is broken at spaces and behind the marks that join names and values.
 
     Example:
-        >>> wrapped("without dropout", 8)
-        'without<br>dropout'
+        >>> wrapped("without dropout", 8), wrapped("weight_decay=0.001", 11), wrapped("indivisible", 8)
+        ('without<br>dropout', 'weight_<br>decay=0.001', None)
     """
-    return "<br>".join(label(line) for line in textwrap.wrap(text, width)) or label(text)
+    lines = [""]
+    for part in re.findall(r"[^\s_=,/+:-]*[\s_=,/+:-]?", text)[:-1]:  # the last match is empty
+        if len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    fits = max(len(line.rstrip()) for line in lines) <= width
+    return "<br>".join(label(line.strip()) for line in lines if line.strip()) or label(text) if fits else None
 
 
 def layout(height: int, **more: Any) -> dict[str, Any]:
