@@ -3,11 +3,14 @@
 import builtins
 import gzip
 import struct
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dropkit.core.errors import InputError, MissingExtraError
+from dropkit.study.data import load
 from dropkit.study.readers import EMBEDDED, read, read_idx
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -88,7 +91,7 @@ class TestPaths:
     def test_unsupported_suffix(self, tmp_path):
         path = tmp_path / "table.xlsx"
         path.write_bytes(b"x")
-        with pytest.raises(InputError, match=r"\.csv, \.npz, or IDX.*table\.xlsx"):
+        with pytest.raises(InputError, match=r"\.csv, \.parquet, \.npz, or IDX.*table\.xlsx"):
             read(path)
 
     def test_target_is_for_csv(self, tmp_path):
@@ -144,6 +147,51 @@ class TestCsv:
     def test_header_alone_is_read_as_no_rows(self, csv):
         x, y = read(csv("a,b,y\n")).parts["train"]
         assert (x.shape, y.shape) == ((0, 2), (0,))
+
+
+class TestParquet:
+    @pytest.fixture
+    def parquet(self, tmp_path):
+        def write(**columns):
+            pd.DataFrame(columns).to_parquet(tmp_path / "table.parquet", index=False)
+            return tmp_path / "table.parquet"
+
+        return write
+
+    def test_it_is_what_the_same_table_is_as_csv(self, parquet, csv):
+        columns = {"a": [1, 3], "b": [2.5, 4.0], "on": [True, False], "price": [10, 20]}
+        one, other = read(parquet(**columns)), read(csv("a,b,on,price\n1,2.5,True,10\n3,4,False,20\n"))
+        for x, y in zip(one.parts["train"], other.parts["train"], strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_array_equal(x, y)
+        assert (one.name, one.columns, one.tokens) == (other.name, other.columns, other.tokens)
+
+    def test_named_target_of_text_categories_or_nullable_numbers(self, parquet):
+        assert load(parquet(kind=pd.Categorical(list("xyx") * 4), a=range(12)), target="kind").classes == ("x", "y")
+        assert load(parquet(a=range(12), n=pd.array([0, 1, 1] * 4, dtype="Int64"))).classes == ("0", "1")
+
+    def test_columns_named_by_numbers_are_no_missing_header(self, parquet):
+        assert read(parquet(**{"0": [1], "1": [2]})).columns == ("0",)
+
+    def test_missing_values_and_text_are_named(self, parquet):
+        with pytest.raises(InputError, match="12 NaN in x of the train data: 12 in column 'a'"):
+            load(parquet(a=pd.array([None] * 12, dtype="Int64"), y=range(12)), task="regression")
+        with pytest.raises(InputError, match="'red' in column 'colour'"):
+            read(parquet(colour=["red"], y=[1]))
+        with pytest.raises(InputError, match="1 missing in column 'y'"):
+            read(parquet(a=[1, 2], y=[None, "x"]))
+
+    def test_what_is_no_parquet_is_refused_in_a_line(self, tmp_path):
+        (tmp_path / "no.parquet").write_text("a,b\n1,2\n")
+        with pytest.raises(InputError, match=r"a Parquet file holds a table; got no\.parquet") as caught:
+            read(tmp_path / "no.parquet")
+        assert "\n" not in str(caught.value)
+
+    def test_without_pyarrow_its_extra_is_named(self, parquet, monkeypatch):
+        path = parquet(a=[1, 2], y=[0, 1])
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(MissingExtraError, match=r"dropkit\[parquet\]"):
+            read(path)
 
 
 class TestNpz:

@@ -205,7 +205,7 @@ def _built(arguments: argparse.Namespace) -> tuple[nn.Module, bool]:
 
 def _model(arguments: argparse.Namespace) -> nn.Module:
     from dropkit.inference.weights import load_weights
-    from dropkit.study.reference import find_object
+    from dropkit.study.objects import find_object
 
     if ":" not in arguments.model:
         raise InputError("a model is named as module:object or file.py:object", got=arguments.model,

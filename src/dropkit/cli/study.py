@@ -19,8 +19,8 @@ def add(commands: Any) -> None:
         "study", help="train with and without dropout, and judge the difference",
         description="Train none, reduced and intended rates with paired seeds and say whether dropout helps. "
                     "Running the same command again resumes.")
-    parser.add_argument("experiment", help="digits, breast_cancer, wine, iris, diabetes; a CSV, NPZ or IDX path; "
-                                           "module:object or file.py:object")
+    parser.add_argument("experiment", help="digits, breast_cancer, wine, iris, diabetes; a CSV, Parquet, NPZ or IDX path; "
+                                           "an experiment's .yaml file; module:object or file.py:object")
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
     parser.add_argument("--arms", metavar="LIST", help="what is compared, parted by commas: none, reduced, intended, rate=0.3, "
                         "weight_decay=0.001, early_stopping=5, batch_norm, noise=0.1, max_norm=3, label_smoothing=0.1, "
@@ -47,7 +47,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Add the options that replace fields of the experiment."""
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
-    recipe.add_argument("--target", help="the CSV column to predict (default: the last)")
+    recipe.add_argument("--target", help="the table's column to predict (default: the last)")
     recipe.add_argument("--task", choices=("classification", "regression"))
     recipe.add_argument("--rate", type=float, help="one intended rate for every site, in [0, 1]")
     recipe.add_argument("--epochs", type=int)

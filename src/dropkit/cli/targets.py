@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dropkit.audit.builders import Builder, as_built
 from dropkit.core.errors import FAILURES, InputError, phrase
-from dropkit.study.reference import find_object
+from dropkit.study.objects import find_object
 
 _SHAPE = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<type>\w+))?(?::(?P<low>[^.:]*(?:\.\d+)?)\.\."
                     r"(?P<high>.+))?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,13 +46,13 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
     """Read data into memory and check it.
 
     Args:
-        data: the name of an embedded set or the path of a CSV, NPZ or IDX file or folder (see `read`); a pair ``(x, y)`` of
-            tensors or arrays; a map-style ``torch`` Dataset of ``(x, y)`` pairs, read once from first to last; or a
-            dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of pairs or Datasets. Features of the
-            user's own whole numbers stay whole numbers (int64), as token ids, except bytes and booleans; all others
+        data: the name of an embedded set or the path of a CSV, Parquet, NPZ or IDX file or folder (see `read`); a pair
+            ``(x, y)`` of tensors or arrays; a map-style ``torch`` Dataset of ``(x, y)`` pairs, read once from first to last;
+            or a dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of paths, pairs or Datasets. Features of
+            the user's own whole numbers stay whole numbers (int64), as token ids, except bytes and booleans; all others
             become float32.
         task: ``"classification"`` or ``"regression"``; by default regression where the targets are floating point.
-        target: the CSV column to predict; the last one by default.
+        target: the column of a table to predict; the last one by default.
 
     Raises:
         InputError: the source is not understood, or what it holds breaks a rule.
@@ -79,15 +79,38 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
 def _raw(data: Any, target: str | None) -> Raw:
     if isinstance(data, (str, os.PathLike)):
         return read(data, target)
-    if target is not None:
-        raise InputError("`target` names a column of a CSV file", got=target, fix="Leave it out for data in memory")
     if isinstance(data, Mapping):
         unknown = [key for key in data if key not in PARTS]
         if unknown or "train" not in data:
             raise InputError("a dictionary of data has 'train' and optionally 'val' and 'test'", got=list(data),
                              fix="Rename its keys")
-        return Raw("data in memory", {part: _pair(data[part]) for part in PARTS if part in data}, tokens=True)
+        return _parts({part: data[part] for part in PARTS if part in data}, target)
+    _refuse_target(target)
     return Raw("data in memory", {"train": _pair(data)}, tokens=True)
+
+
+def _refuse_target(target: str | None) -> None:
+    if target is not None:
+        raise InputError("`target` names a column of a CSV or Parquet file", got=target, fix="Leave it out for data in memory")
+
+
+def _parts(data: Mapping[str, Any], target: str | None) -> Raw:
+    """Parts one by one: in memory, or each a file, or of files the training part where they hold several."""
+    files = {part: read(source, target) for part, source in data.items() if isinstance(source, (str, os.PathLike))}
+    if not files:
+        _refuse_target(target)
+    if len(files) < len(data):
+        if files:
+            kinds = {part: type(source).__name__ for part, source in data.items()}
+            raise InputError("all parts are files, or none is", got=kinds, fix="Read the files, or save the others")
+        return Raw("data in memory", {part: _pair(source) for part, source in data.items()}, tokens=True)
+    train = files["train"]
+    for part, file in files.items():
+        if file.columns != train.columns:
+            raise InputError("all parts have the columns of the training part, in its order",
+                             got=phrase(f"{', '.join(file.columns or ('none',))} in {part}"),
+                             fix=f"The training part has {', '.join(train.columns or ('none',))}")
+    return replace(train, parts={part: file.parts["train"] for part, file in files.items()})
 
 
 def _pair(data: Any) -> tuple[Any, Any]:

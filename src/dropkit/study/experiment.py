@@ -29,9 +29,9 @@ class Experiment:
 
     Args:
         data: the name of an embedded set (``"digits"``, ``"breast_cancer"``, ``"wine"``, ``"iris"``, ``"diabetes"``), the path
-            of a CSV, NPZ or IDX file or folder, a pair ``(x, y)`` of tensors or arrays, a map-style ``torch`` Dataset, or a
-            dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of those. What is missing is split off by seed.
-            None with ``train``.
+            of a CSV, Parquet, NPZ or IDX file or folder, a pair ``(x, y)`` of tensors or arrays, a map-style ``torch``
+            Dataset, or a dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of those. What is missing is
+            split off by seed. None with ``train``.
         model: a callable that builds a fresh, untrained ``nn.Module``. Its dropout sites are found and their rates set for each
             arm; called without arguments, or with the arguments named in ``rates``. A ``LightningModule`` is trained by
             Lightning's Trainer, by its own ``training_step`` and optimisers.
@@ -42,7 +42,7 @@ class Experiment:
             functional call. Each arm then calls the builder with its own rates and sets none itself.
         rate: one intended rate in [0, 1] for every site, instead of those the builder gives.
         task: ``"classification"`` or ``"regression"``; by default told from the targets' type (integers and text are classes).
-        target: the CSV column to predict; the last one by default.
+        target: the column of a table to predict; the last one by default.
         loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"huber"`` or a callable ``(outputs, targets) -> scalar``. Regression
             targets are standardised by the training part's mean and standard deviation before the loss.
         metric: ``"accuracy"``, ``"nll"``, ``"rmse"``, ``"mae"`` or a callable ``(outputs, targets) -> float``, in the targets'

@@ -1,4 +1,4 @@
-"""Data by name or path: scikit-learn's embedded sets, CSV, NPZ and IDX files, as plain arrays."""
+"""Data by name or path: scikit-learn's embedded sets, CSV, Parquet, NPZ and IDX files, as plain arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gzip
 import math
 import os
 import re
-import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dropkit.core.errors import InputError, MissingExtraError, phrase
+from dropkit.study.tables import TABLES, numbers_in, read_table
 
 Array = npt.NDArray[Any]
 Parts = dict[str, tuple[Any, Any]]
@@ -51,13 +51,14 @@ def read(source: str | os.PathLike[str], target: str | None = None) -> Raw:
 
     Args:
         source: ``"digits"``, ``"breast_cancer"``, ``"wine"``, ``"iris"`` or ``"diabetes"``; or the path of a ``.csv`` file
-            with a header; a ``.npz`` file with x and y, X and y, data and target, or x_train, y_train and optionally
-            x_val, y_val, x_test, y_test; an IDX file, or a folder of IDX files under their usual names, plain or ``.gz``.
-        target: the CSV column to predict; the last one by default.
+            with a header or a ``.parquet`` file; a ``.npz`` file with x and y, X and y, data and target, or x_train, y_train
+            and optionally x_val, y_val, x_test, y_test; an IDX file, or a folder of IDX files under their usual names, plain
+            or ``.gz``.
+        target: the column of a table to predict; the last one by default.
 
     Raises:
         InputError: there is no such set or file, or its content breaks a rule of its format.
-        MissingExtraError: scikit-learn or pandas is needed and not installed.
+        MissingExtraError: scikit-learn, pandas or pyarrow is needed and not installed.
 
     Example:
         >>> features, targets = read("iris").parts["train"]
@@ -66,19 +67,19 @@ def read(source: str | os.PathLike[str], target: str | None = None) -> Raw:
     """
     name = os.fspath(source)
     path = Path(name).expanduser()
-    csv = path.suffix.lower() == ".csv"
+    table = path.suffix.lower() in TABLES
     check_exists(source)
-    if target is not None and not csv:
-        raise InputError("`target` names a column of a CSV file", got=target, fix=f"Leave it out for {name}")
+    if target is not None and not table:
+        raise InputError("`target` names a column of a CSV or Parquet file", got=target, fix=f"Leave it out for {name}")
     if name in EMBEDDED:
         return _embedded(name)
     if path.is_dir() or _IDX_NAME.match(path.name):
         return _idx(path)
-    if csv:
-        return _csv(path, target)
+    if table:
+        return _table(path, target)
     if path.suffix.lower() == ".npz":
         return _npz(path)
-    raise InputError("data comes as .csv, .npz, or IDX files named like train-images-idx3-ubyte(.gz)", got=path.name,
+    raise InputError("data comes as .csv, .parquet, .npz, or IDX files named like train-images-idx3-ubyte(.gz)", got=path.name,
                      fix="Convert it, or pass tensors, arrays or a torch Dataset instead of a path")
 
 
@@ -164,98 +165,21 @@ def _embedded(name: str) -> Raw:
     return Raw(name, {"train": (bunch.data, bunch.target)}, columns, labels)
 
 
-def _csv(path: Path, target: str | None) -> Raw:
+def _table(path: Path, target: str | None) -> Raw:
     table = read_table(path)
-    columns = [str(column) for column in table.columns]
-    _check_header(columns, path.name)
-    chosen = columns[-1] if target is None else target
+    columns = list(table.columns)
+    chosen = columns[-1] if target is None and columns else target
     if chosen not in columns:
-        raise InputError(f"the target is a column of {path.name}", got=chosen, fix=nearest(chosen, columns))
+        raise InputError(f"the target is a column of {path.name}", got=chosen, fix=nearest(str(chosen), columns))
     if len(columns) < 2:
-        raise InputError("a CSV file holds features and a target", got=phrase(f"the column {chosen!r} alone"),
-                         fix="Add columns; values are separated by commas")
+        raise InputError("a table holds features and a target", got=phrase(f"the column {chosen!r} alone in {path.name}"),
+                         fix="Add columns; in a CSV file values are separated by commas")
     features = [column for column in columns if column != chosen]
-    if len(table):
-        _check_numeric(table, features)
-        missing = int(table[chosen].isna().sum())
-        if missing:
-            raise InputError("every example has a target", got=phrase(f"{missing} missing in column {chosen!r}"),
-                             fix="Fill in or drop those rows")
-    x = _numbers(table, features)
-    return Raw(path.stem, {"train": (x, table[chosen].to_numpy())}, tuple(features))
-
-
-def table_features(table: Any, columns: Sequence[str], name: str) -> Array:
-    """Columns of a table as numbers.
-
-    Args:
-        table: a pandas table.
-        columns: of it.
-        name: what the errors call it.
-
-    Raises:
-        InputError: for columns without a name, or that hold no numbers.
-    """
-    _check_header([str(column) for column in table.columns], name)
-    _check_numeric(table, columns)
-    return _numbers(table, columns)
-
-
-def _numbers(table: Any, columns: Sequence[str]) -> Array:
-    found: Array = table[list(columns)].to_numpy(dtype=np.float64) if len(table) else np.empty((0, len(columns)))
-    return found
-
-
-def read_table(path: Path) -> Any:
-    """Read a CSV file with a header into a pandas table.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: its content breaks a rule of the format.
-        MissingExtraError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise MissingExtraError("pandas", "study") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, index_col=False, low_memory=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise InputError("a CSV file is UTF-8 text: a header, then rows of as many values, separated by commas",
-                         got=phrase(f"{path.name}: {str(error).strip()}"), fix="Correct the file") from error
-
-
-def _check_header(columns: Sequence[str], name: str) -> None:
-    if all(_is_number(column) for column in columns):
-        raise InputError("a CSV file starts with a header", got=phrase(f"{', '.join(columns[:5])} in {name}"),
-                         fix="Add a first line with the columns' names")
-    bare = [column for column in columns if column.startswith("Unnamed: ")]
-    if bare:  # most often a row number that was saved along, which would leak the order of the rows
-        raise InputError("every column of a CSV file has a name", got=phrase(f"no name for column {bare[0][9:]} "
-                         f"(from 0) in {name}"), fix="Name it, or save the table without its index (index=False)")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_numeric(table: Any, features: Sequence[str]) -> None:
-    for column in features:
-        kind = table[column].dtype.kind
-        if kind not in "biuf":
-            values = table[column].dropna()
-            odd = next((str(value) for value in values if not _is_number(str(value))), "mixed values")
-            raise InputError("features are numbers", got=phrase(f"{odd!r} in column {column!r}"),
-                             fix=f"Encode the column as numbers, for example by pandas.get_dummies(table, "
-                                 f"columns=[{column!r}]), or drop it")
+    missing = int(table[chosen].isna().sum())
+    if missing:
+        raise InputError("every example has a target", got=phrase(f"{missing} missing in column {chosen!r}"),
+                         fix="Fill in or drop those rows")
+    return Raw(path.stem, {"train": (numbers_in(table, features), table[chosen].to_numpy())}, tuple(features))
 
 
 def _npz(path: Path) -> Raw:

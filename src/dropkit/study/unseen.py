@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dropkit.core.errors import InputError, MissingExtraError, phrase
+from dropkit.core.errors import InputError, phrase
 from dropkit.study.data import features_of, load
 from dropkit.study.partition import moments, scaled
-from dropkit.study.readers import Array, Raw, check_exists, nearest, read, read_table, table_features
+from dropkit.study.readers import Array, Raw, check_exists, nearest, read
+from dropkit.study.tables import TABLES, numbers_in, read_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def unseen(source: str | os.PathLike[str], target: str | None = None, part: str 
     """
     path = Path(source).expanduser()
     kind = path.suffix.lower()
-    if kind in (".csv", ".parquet"):
+    if kind in TABLES:
         _only_part(part, path.name)
         return _table(path, target)
     check_exists(source)
@@ -112,7 +112,7 @@ def scale_like(source: str | os.PathLike[str], target: str | None = None, task: 
 
     Args:
         source: as in `dropkit.study.data.load`; of several parts the training part counts.
-        target: the CSV column that holds the targets; the last one by default.
+        target: the table's column that holds the targets; the last one by default.
         task: as in `dropkit.study.data.load`.
 
     Example:
@@ -178,32 +178,19 @@ def _only_part(part: str | None, name: str) -> None:
 def _table(path: Path, target: str | None) -> Unseen:
     if not path.is_file():
         raise InputError("a data file exists", got=str(path), fix="Check the path")
-    table = read_table(path) if path.suffix.lower() == ".csv" else _parquet(path)
+    table = read_table(path)
     if not len(table):
         raise InputError("a data set is not empty", got=phrase(f"no rows in {path.name}"), fix="Check the source")
-    columns = [str(column) for column in table.columns]
+    columns = list(table.columns)
     if target is not None and target not in columns:
         raise InputError(f"the target is a column of {path.name}", got=target, fix=nearest(target, columns))
     features = [column for column in columns if column != target]
-    x = table_features(table, features, path.name)
+    x = numbers_in(table, features)
     y = None if target is None else table[target]
     if y is not None and bool(y.isna().any()):
         raise InputError("every example has a target", got=phrase(f"{int(y.isna().sum())} missing in column {target!r}"),
                          fix="Fill in or drop those rows, or leave the target out")
     return Unseen(_checked(x, path.name), None if y is None else y.to_numpy(), None, path.stem)
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        import pandas as pd
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingExtraError(error.name or "pyarrow", "parquet") from error
-    try:
-        return pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError("a .parquet file holds a table", got=phrase(f"{path.name}: {str(error).strip()}"),
-                         fix="Write it again") from error
 
 
 def _features_alone(path: Path) -> Array | None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,8 @@ def dump(source: Any, arms: Any, data: Data | None = None) -> bytes:
 
 def handed_over(ready: Prepared) -> Data | None:
     """Return the data where it was read by its name and is small: a worker need not read it again, nor import what reads it."""
-    data, named = ready.data, isinstance(ready.experiment.data, (str, os.PathLike))
+    data, source = ready.data, ready.experiment.data
+    named = all(isinstance(part, (str, os.PathLike)) for part in (source.values() if isinstance(source, Mapping) else [source]))
     size = sum(values.nbytes for values in vars(data).values() if isinstance(values, Tensor))
     return data if named and size <= _SMALL else None
 
