@@ -214,7 +214,7 @@ class TestRefusals:
             load(path)
 
     def test_options(self):
-        with pytest.raises(InputError, match="classification or regression"):
+        with pytest.raises(InputError, match="classification, regression, sequence"):
             load((X, LABELS), task="ranking")
         with pytest.raises(InputError, match="column of a CSV"):
             load((X, LABELS), target="y")
@@ -261,3 +261,30 @@ def test_a_dataset_that_raises_in_the_middle_is_named():
 
     with pytest.raises(InputError, match="OSError at index 17: the file ends here"):
         load(Torn())
+
+
+class TestResolution:
+    """Numbers whose differences float32 cannot hold are refused; all others are let through."""
+
+    NOISE = torch.randn(400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    @pytest.mark.parametrize("kind", ["x", "y", "column"])
+    def test_differences_that_are_lost(self, kind, tmp_path):
+        times = 1.7e9 + 60 * self.NOISE
+        x, y = (times, self.NOISE[:, 0]) if kind != "y" else (self.NOISE, times[:, 0])
+        data = (x, y)
+        if kind == "column":
+            np.savetxt(tmp_path / "t.csv", np.column_stack([self.NOISE[:, 0], times[:, 0], y]), delimiter=",", header="a,t,y",
+                       comments="")
+            data = tmp_path / "t.csv"
+        named = {"x": "in column 0 of x", "y": r"e\+09 with a standard deviation of 61.3 in y", "column": "in column 't' of x"}
+        with pytest.raises(InputError, match=f"keep their differences in float32.*{named[kind]}"):
+            load(data)
+
+    @pytest.mark.parametrize(("centre", "spread"), [(1.7e9, 3e7), (2015.0, 4.0), (0.0, 1e-30), (5.0, 0.0), (-1e4, 1.0)])
+    def test_differences_that_are_kept(self, centre, spread):
+        assert load((centre + spread * self.NOISE, self.NOISE[:, 0])).x_train.shape == (400, 2)
+        assert load((self.NOISE, centre + spread * self.NOISE[:, 0]), task="regression").y_train.shape == (400, 1)
+
+    def test_what_came_as_float32_is_the_user_s_own(self):
+        assert load(((1.7e9 + 60 * self.NOISE).float(), self.NOISE[:, 0])).x_train.dtype == torch.float32

@@ -48,7 +48,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group("the experiment", "replace what the experiment itself says")
     recipe.add_argument("--data", help="embedded set or path, for a model builder")
     recipe.add_argument("--target", help="the table's column to predict (default: the last)")
-    recipe.add_argument("--task", choices=("classification", "regression"))
+    recipe.add_argument("--task", choices=("classification", "regression", "sequence"))
     recipe.add_argument("--rate", type=float, help="one intended rate for every site, in [0, 1]")
     recipe.add_argument("--epochs", type=int)
     recipe.add_argument("--batch-size", type=int)
@@ -56,7 +56,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--lr", type=float)
     recipe.add_argument("--weight-decay", type=float)
     recipe.add_argument("--loss", choices=("cross_entropy", "mse", "l1", "huber"))
-    recipe.add_argument("--metric", choices=("accuracy", "nll", "rmse", "mae"))
+    recipe.add_argument("--metric", choices=("accuracy", "nll", "perplexity", "rmse", "mae"))
     recipe.add_argument("--margin", type=float, help="smallest difference of the metric worth having")
     recipe.add_argument("--name", help="what the report calls the experiment")
 

@@ -25,7 +25,7 @@ def check_recipe(arm: Arm, experiment: Experiment, data: Data) -> None:
     Raises:
         InputError: with what does not fit.
     """
-    recipe, loss = arm.recipe, experiment.loss or ("cross_entropy" if data.task == "classification" else "mse")
+    recipe, loss = arm.recipe, experiment.loss or ("mse" if data.task == "regression" else "cross_entropy")
     own = "an optimiser of your own" if callable(experiment.optimizer) else None
     _fits(arm, recipe.weight_decay is None or own is None, "weight_decay is set where dropkit makes the optimiser", str(own),
           "Name the optimiser, such as optimizer='sgd'")

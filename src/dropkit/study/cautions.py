@@ -60,7 +60,9 @@ def _tests_disagree(found: Contrast) -> list[str]:
 
 
 def _coarse_test_set(summary: Summary) -> list[str]:
-    if summary.unit != "points" or summary.n_test < 1 or summary.margin <= 0 or summary.margin * summary.n_test >= 1:
+    if summary.task == "sequence" or summary.unit != "points" or summary.n_test < 1:
+        return []
+    if summary.margin <= 0 or summary.margin * summary.n_test >= 1:
         return []
     each = "The only test example" if summary.n_test == 1 else f"One of the {summary.n_test} test examples"
     return [f"{each} is worth {100 / summary.n_test:.2f} points, more than "

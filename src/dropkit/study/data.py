@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.readers import Array, Parts, Raw, read
+from dropkit.study.targets import TASKS, check_finite, check_resolution, targets_of
 
 PARTS = ("train", "val", "test")
 FEWEST = 10
@@ -26,8 +27,9 @@ class Data:
     """A data set in memory; validation and test parts are None where `partition` is to split them off.
 
     Features are float32, or int64 where the user's whole numbers are kept as token ids. Classification targets are (N,)
-    int64 labels from 0 without gaps, named by ``classes``; regression targets are (N, d) float32, and ``classes`` is None.
-    ``digest`` is the SHA-256 of every part's type, shape and values.
+    int64 labels from 0 without gaps, named by ``classes``; sequence targets are (N, ...) int64 labels of positions from 0,
+    -100 where there is none; regression targets are (N, d) float32, and ``classes`` is None. ``digest`` is the SHA-256 of
+    every part's type, shape and values.
     """
 
     x_train: Tensor
@@ -51,7 +53,8 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
             or a dictionary with ``"train"`` and optionally ``"val"`` and ``"test"`` of paths, pairs or Datasets. Features of
             the user's own whole numbers stay whole numbers (int64), as token ids, except bytes and booleans; all others
             become float32.
-        task: ``"classification"`` or ``"regression"``; by default regression where the targets are floating point.
+        task: ``"classification"``, ``"regression"`` or ``"sequence"``; by default regression where the targets are floating
+            point, else classification.
         target: the column of a table to predict; the last one by default.
 
     Raises:
@@ -64,14 +67,16 @@ def load(data: Any, task: str | None = None, target: str | None = None) -> Data:
     """
     if isinstance(data, Data):
         return data
-    if task not in (None, "classification", "regression"):
-        raise InputError("task is classification or regression", got=task, fix="Choose one, or leave it out")
+    if task not in (None, *TASKS):
+        raise InputError(f"task is one of {', '.join(TASKS)}", got=task, fix="Choose one, or leave it out")
     raw = _raw(data, target)
     parts = {part: (_array(x), _array(y)) for part, (x, y) in raw.parts.items()}
     _check_lengths(parts)
     found = task or ("regression" if any(y.dtype.kind == "f" for _, y in parts.values()) else "classification")
     features = {part: features_of(x, part, raw) for part, (x, _) in parts.items()}
-    targets, classes = _targets({part: y for part, (_, y) in parts.items()}, found, raw.classes)
+    check_resolution(parts["train"][0], features["train"], "x", raw.columns)
+    targets, classes = targets_of({part: y for part, (_, y) in parts.items()}, found, raw.classes)
+    check_resolution(parts["train"][1], targets["train"], "y")
     tensors = {f"{letter}_{part}": held.get(part) for part in PARTS for letter, held in (("x", features), ("y", targets))}
     return Data(**tensors, task=found, classes=classes, name=raw.name, digest=digest_of(tensors))  # type: ignore[arg-type]
 
@@ -205,85 +210,8 @@ def features_of(x: Array, part: str, raw: Raw) -> Tensor:
         return torch.from_numpy(x.astype(np.int64, order="C"))
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused next
         values = x.astype(np.float32, order="C")
-    _check_finite(values, f"x of the {part} data", raw.columns)
+    check_finite(values, f"x of the {part} data", raw.columns)
     return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
-
-
-def _check_finite(values: Array, where: str, columns: Sequence[str] | None = None) -> None:
-    bad = ~np.isfinite(values)
-    if not bad.any():
-        return
-    nan = int(np.isnan(values).sum())
-    counts = " and ".join(f"{n} {word}" for n, word in ((nan, "NaN"), (int(bad.sum()) - nan, "infinite")) if n)
-    if columns is not None and values.ndim == 2:
-        named = [f"{n} in column {columns[at]!r}" for at, n in enumerate(bad.sum(axis=0).tolist()) if n]
-        place = ", ".join(named[:5]) + (", ..." if len(named) > 5 else "")
-    else:
-        place = f"the first at index {tuple(int(at) for at in np.argwhere(bad)[0])}"
-    raise InputError("data is finite (in float32)", got=phrase(f"{counts} in {where}: {place}"),
-                     fix="Fill in or drop those values")
-
-
-def _targets(parts: Mapping[str, Array], task: str,
-             names: tuple[str, ...] | None) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
-    if task == "regression":
-        return {part: _numbers(y, part) for part, y in parts.items()}, None
-    kinds = {y.dtype.kind in "OUST" for y in parts.values()}
-    if len(kinds) > 1:
-        raise InputError("all parts have targets of one type", got=phrase("text and numbers"),
-                         fix="Use the same labels in every part")
-    joined = np.concatenate([y.reshape(len(y)) if y.size == len(y) else _refuse_columns(y) for y in parts.values()])
-    labels, classes = _labels(joined)
-    ends = np.cumsum([len(y) for y in parts.values()])[:-1]
-    pieces = (torch.from_numpy(piece.copy()) for piece in np.split(labels, ends))
-    return dict(zip(parts, pieces, strict=True)), names or classes
-
-
-def _numbers(y: Array, part: str) -> Tensor:
-    if y.dtype.kind not in "biuf" or y.ndim > 2:
-        raise InputError("regression targets are real numbers of shape (N,) or (N, d)",
-                         got=phrase(f"type {y.dtype} of shape {y.shape} in the {part} data"),
-                         fix="Encode or flatten them, or choose task='classification'")
-    with np.errstate(over="ignore"):
-        values = y.astype(np.float32, order="C")
-    _check_finite(values, f"y of the {part} data")
-    return torch.from_numpy(values[:, None] if values.ndim == 1 else values)
-
-
-def _refuse_columns(y: Array) -> Array:
-    raise InputError("classification targets are one label an example", got=phrase(f"y of shape {y.shape}"),
-                     fix="Turn one-hot rows into labels by argmax(1), or choose task='regression'")
-
-
-def _labels(y: Array) -> tuple[Array, tuple[str, ...]]:
-    """Return labels from 0 without gaps and the classes' names; text is sorted, numbers have to be labels already."""
-    if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8", "replace")
-    if y.dtype.kind in "OUT":
-        if not all(isinstance(label, (str, bool, np.bool_)) for label in y.tolist()):
-            raise InputError("labels are whole numbers, booleans or text", got=phrase(f"type {y.dtype}"),
-                             fix="Convert them to one of these")
-        y = y.astype(str)
-    if y.dtype.kind in "Ub":
-        found, labels = np.unique(y, return_inverse=True)
-        _check_classes(len(found))
-        return labels.astype(np.int64), tuple(str(label) for label in found)
-    if y.dtype.kind not in "iuf" or not bool((np.isfinite(y) & (y == np.floor(y))).all()):
-        raise InputError("labels are whole numbers, booleans or text", got=phrase(f"other values of type {y.dtype}"),
-                         fix="Convert them, or choose task='regression'")
-    found = np.unique(y)
-    if int(found[0]) != 0 or int(found[-1]) != len(found) - 1:
-        raise InputError("labels out of range: they run from 0 to K - 1 without gaps",
-                         got=phrase(", ".join(str(int(label)) for label in found[:8]) + (", ..." if len(found) > 8 else "")),
-                         fix="Renumber them by numpy.unique(y, return_inverse=True)[1], or choose task='regression'")
-    _check_classes(len(found))
-    return y.astype(np.int64), tuple(str(int(label)) for label in found)
-
-
-def _check_classes(n: int) -> None:
-    if n < 2:
-        raise InputError("a classification has at least two classes", got=phrase("one class in all the data"),
-                         fix="Check the targets")
 
 
 def digest_of(tensors: Mapping[str, Tensor | None]) -> str:

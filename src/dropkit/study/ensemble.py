@@ -59,7 +59,7 @@ class Ensemble(Course):
         for member in self.members:
             member.part = self.part  # one copy of the data
         self.found: list[tuple[float, float]] = []  # loss and metric of the members that have ended this epoch
-        self.model = Averaged([member.model for member in self.members], classes=ready.data.task == "classification")
+        self.model = Averaged([member.model for member in self.members], classes=ready.data.task != "regression")
 
     def run_epoch(self, after_step: Callable[[Course], None] | None = None) -> tuple[float, float]:
         """Train every member for one epoch and return their mean loss and metric, both in training mode.

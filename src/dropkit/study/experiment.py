@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from dropkit.core.errors import InputError, phrase
 from dropkit.core.rates import check_rate
+from dropkit.study.targets import TASKS
 
-TASKS = ("classification", "regression")
 LOSSES = ("cross_entropy", "mse", "l1", "huber")
-METRICS = {"accuracy": True, "nll": False, "rmse": False, "mae": False}  # name -> is higher better
+METRICS = {"accuracy": True, "nll": False, "perplexity": False, "rmse": False, "mae": False}  # name -> is higher better
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
 
@@ -24,8 +24,8 @@ class Experiment:
     """A model, data, and the training recipe that every arm of a study shares.
 
     Only ``data`` is required, or ``train`` and ``model`` in its place: without ``model`` a multilayer perceptron with two
-    hidden layers of 256 units and dropout 0.5 after each is trained. Every other field has a default that suits small to
-    middling problems.
+    hidden layers of 256 units and dropout 0.5 after each is trained, for sequences an LSTM with dropout before and after it.
+    Every other field has a default that suits small to middling problems.
 
     Args:
         data: the name of an embedded set (``"digits"``, ``"breast_cancer"``, ``"wine"``, ``"iris"``, ``"diabetes"``), the path
@@ -41,12 +41,14 @@ class Experiment:
         rates: builder arguments that are dropout rates, with their intended values in [0, 1]; for models whose dropout is a
             functional call. Each arm then calls the builder with its own rates and sets none itself.
         rate: one intended rate in [0, 1] for every site, instead of those the builder gives.
-        task: ``"classification"`` or ``"regression"``; by default told from the targets' type (integers and text are classes).
+        task: ``"classification"``, ``"regression"``, or ``"sequence"`` for a label at each position: targets (N, T), -100 where
+            there is none, and outputs (N, T, K). By default told from the targets' type (integers and text are classes).
         target: the column of a table to predict; the last one by default.
         loss: ``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"huber"`` or a callable ``(outputs, targets) -> scalar``. Regression
             targets are standardised by the training part's mean and standard deviation before the loss.
-        metric: ``"accuracy"``, ``"nll"``, ``"rmse"``, ``"mae"`` or a callable ``(outputs, targets) -> float``, in the targets'
-            own unit; by default accuracy or RMSE.
+        metric: ``"accuracy"``, ``"nll"``, ``"perplexity"`` (exp of NLL), ``"rmse"``, ``"mae"`` or a callable
+            ``(outputs, targets) -> float``, in the targets' own unit; by default accuracy or RMSE. Of sequences all positions
+            count alike.
         higher_is_better: needed with a callable ``metric``.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), ``"rmsprop"``, or a callable ``parameters -> Optimizer``.
         lr: learning rate, above 0; unused with a callable optimizer.

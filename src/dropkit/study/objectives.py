@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from dropkit.study.experiment import METRICS, Experiment
 from dropkit.study.optimizers import SGD, Adam, AdamW, Functional, RMSprop
+from dropkit.study.positions import IGNORED, counted, rows
 from dropkit.study.recipe import Recipe
 from dropkit.study.scores import accuracy, nll, rmse
 from dropkit.variants.max_norm import MaxNorm
@@ -25,26 +27,45 @@ def _mae(outputs: Tensor, targets: Tensor) -> float:
     return float((outputs.double() - targets.double()).abs().mean())
 
 
-_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "nll": nll, "rmse": rmse, "mae": _mae}
+def _perplexity(outputs: Tensor, targets: Tensor) -> float:
+    return math.exp(min(nll(outputs, targets), 700.0))  # beyond that a float overflows
+
+
+_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "accuracy": accuracy, "nll": nll, "perplexity": _perplexity, "rmse": rmse, "mae": _mae}
 _OPTIMIZERS: dict[str, type[Functional]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD, "rmsprop": RMSprop}
 
 
+def _position_by_position(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(*rows(outputs, targets), ignore_index=IGNORED)
+
+
 def loss_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Return the loss's name and function; cross entropy or squared error by default."""
+    """Return the loss's name and function; cross entropy or squared error by default.
+
+    The cross entropy of sequences is the mean over the positions that have a label.
+    """
     if experiment.train is not None:
         return _OWN, F.cross_entropy  # never called
-    chosen = experiment.loss or ("cross_entropy" if task == "classification" else "mse")
-    return (chosen, _LOSSES[chosen]) if isinstance(chosen, str) else (_name(chosen), chosen)
+    chosen = experiment.loss or ("mse" if task == "regression" else "cross_entropy")
+    if not isinstance(chosen, str):
+        return _name(chosen), chosen
+    return chosen, _position_by_position if task == "sequence" else _LOSSES[chosen]
 
 
 def metric_of(experiment: Experiment, task: str) -> tuple[str, Callable[[Tensor, Tensor], float], bool]:
-    """Return the metric's name, function, and whether higher is better; accuracy or RMSE by default."""
+    """Return the metric's name, function, and whether higher is better; accuracy or RMSE by default.
+
+    Of sequences all positions that have a label count alike.
+    """
     if experiment.train is not None and isinstance(experiment.metric, str):
         higher = experiment.higher_is_better
         return experiment.metric, accuracy, METRICS[experiment.metric] if higher is None else higher  # never called
-    chosen = experiment.metric or ("accuracy" if task == "classification" else "rmse")
+    chosen = experiment.metric or ("rmse" if task == "regression" else "accuracy")
     if isinstance(chosen, str):
-        return chosen, _METRICS[chosen], METRICS[chosen]
+        metric = _METRICS[chosen]
+        of_positions = lambda outputs, targets: metric(*counted(outputs, targets))  # noqa: E731
+        return chosen, of_positions if task == "sequence" else metric, METRICS[chosen]
     return _name(chosen), lambda outputs, targets: float(chosen(outputs, targets)), bool(experiment.higher_is_better)
 
 

@@ -89,7 +89,7 @@ def standardise(partition: Partition, task: str) -> Partition:
 
     Args:
         partition: what `partition` returned.
-        task: ``"classification"`` or ``"regression"``.
+        task: one of `dropkit.study.targets.TASKS`.
 
     Returns:
         A new partition, with ``y_mean`` and ``y_std`` for regression.

@@ -18,11 +18,13 @@ from dropkit.study.custom import check_own, fit_of, own_data, own_part
 from dropkit.study.data import Data, load
 from dropkit.study.experiment import Experiment
 from dropkit.study.holdout import set_aside
-from dropkit.study.networks import mlp
+from dropkit.study.networks import Recurrent, mlp
 from dropkit.study.objectives import loss_of, metric_of
 from dropkit.study.partition import Partition, partition, standardise
 from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm
+
+_MOST_OUTPUTS = 1 << 31  # bytes
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
     data = _data_of(experiment) if data is None else data
     _agree(experiment, data.task)
     n_outputs = _n_outputs(data)
-    builder: Builder = experiment.model or functools.partial(mlp, list(data.x_train.shape[1:]), n_outputs)
+    builder: Builder = experiment.model or _default(data, n_outputs)
     loss_name, loss = loss_of(experiment, data.task)
     metric_name, metric, higher = metric_of(experiment, data.task)
     with torch.random.fork_rng(devices=[]):  # building a model draws its weights; the caller's RNG stays as it was
@@ -125,12 +127,26 @@ def outputs_of(model: Callable[[Tensor], Any], x: Tensor, targets: Tensor) -> Te
 
 
 def _agree(experiment: Experiment, task: str) -> None:
-    only = {"cross_entropy": "classification", "accuracy": "classification", "nll": "classification",
-            "mse": "regression", "l1": "regression", "huber": "regression", "rmse": "regression", "mae": "regression"}
+    of_numbers = ("mse", "l1", "huber", "rmse", "mae")
     for field_name, value in (("loss", experiment.loss), ("metric", experiment.metric)):
-        if isinstance(value, str) and only[value] != task:
-            raise InputError(f"{field_name} {value!r} is for {only[value]}", got=phrase(f"data for {task}"),
-                             fix=f"Choose another {field_name}, or pass task={only[value]!r}")
+        if isinstance(value, str) and (value in of_numbers) != (task == "regression"):
+            wanted = "regression" if value in of_numbers else "classification"
+            raise InputError(f"{field_name} {value!r} is for {wanted}", got=phrase(f"data for {task}"),
+                             fix=f"Choose another {field_name}, or pass task={wanted!r}")
+
+
+def _default(data: Data, n_outputs: int) -> Builder:
+    shape = list(data.x_train.shape[1:])
+    if data.task != "sequence":
+        return functools.partial(mlp, shape, n_outputs)
+    tokens = None
+    if not data.x_train.is_floating_point():
+        tokens = 1 + max(int(x.max()) for x in (data.x_train, data.x_val, data.x_test) if x is not None)
+    if data.y_train.dim() != 2 or len(shape) != (2 if tokens is None else 1) or shape[0] != data.y_train.shape[1]:
+        raise InputError("the network for sequences reads token ids (N, T) or numbers (N, T, F) and labels (N, T)",
+                         got=phrase(f"x {tuple(data.x_train.shape)} and y {tuple(data.y_train.shape)}"),
+                         fix="Pass model= with a builder of your own")
+    return functools.partial(Recurrent, tokens or shape[1], n_outputs, embedded=tokens is not None)
 
 
 def _n_outputs(data: Data) -> int:
@@ -186,7 +202,9 @@ def _forward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def _check_outputs(outputs: Tensor, ready: Prepared) -> None:
     n, needed = outputs.shape[0], ready.n_outputs
-    if ready.data.task == "classification":
+    if ready.data.task == "sequence":
+        _check_positions(outputs, ready)
+    elif ready.data.task == "classification":
         if outputs.dim() != 2 or outputs.shape[1] < max(needed, 2):
             raise InputError(f"labels run up to {needed - 1}, so outputs are (N, {max(needed, 2)}) or wider",
                              got=phrase(f"outputs of shape {tuple(outputs.shape)}"),
@@ -195,3 +213,16 @@ def _check_outputs(outputs: Tensor, ready: Prepared) -> None:
         raise InputError(f"outputs have the targets' shape (N, {needed})",
                          got=phrase(f"outputs of shape {tuple(outputs.shape)}"),
                          fix=f"Make the last layer give {needed} value(s) an example")
+
+
+def _check_positions(outputs: Tensor, ready: Prepared) -> None:
+    positions, needed = tuple(ready.data.y_train.shape[1:]), max(ready.n_outputs, 2)
+    if tuple(outputs.shape[1:-1]) != positions or outputs.shape[-1] < needed:
+        wanted = ", ".join(map(str, ("N", *positions, needed)))
+        raise InputError(f"labels run up to {ready.n_outputs - 1}, so outputs are ({wanted}) or wider, classes last",
+                         got=phrase(f"outputs of shape {tuple(outputs.shape)}"),
+                         fix="Give a score for each class at each position; move the classes to the end by movedim(1, -1)")
+    size = ready.data.y_train.numel() * outputs.shape[-1] * outputs.element_size()
+    if size > _MOST_OUTPUTS:
+        raise InputError("a run keeps the outputs of an epoch, 2 GiB at most", got=phrase(f"{size / 2**30:.1f} GiB of them"),
+                         fix="Take fewer or shorter sequences, or train by a function of your own (train=)")

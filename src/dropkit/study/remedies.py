@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dropkit.core.streams import stream_number
 from dropkit.schedules.base import Schedule
 from dropkit.schedules.text import parse
+from dropkit.study.positions import rows
 from dropkit.study.result import Arm
 from dropkit.surgery.rates import set_all
 from dropkit.surgery.sites import sites
@@ -47,7 +48,7 @@ def objective_of(loss: Callable[[Tensor, Tensor], Tensor], smoothing: float) -> 
     """
     if smoothing == 0:
         return loss
-    return lambda outputs, targets: F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+    return lambda outputs, targets: F.cross_entropy(*rows(outputs, targets), label_smoothing=smoothing)
 
 
 class MovingRates:

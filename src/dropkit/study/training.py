@@ -15,6 +15,7 @@ from dropkit.study.checkpoint import Keeper
 from dropkit.study.custom import fit_of, own_run
 from dropkit.study.ensemble import begin
 from dropkit.study.partition import Partition
+from dropkit.study.positions import IGNORED, counted
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm, Run, finite
 from dropkit.study.scores import brier, ece, nll, reliability
@@ -101,21 +102,22 @@ def record(ready: Prepared, model: nn.Module, part: Partition, arm: Arm, seed: i
     metric = test.metric if whole else _constant(ready, part)
     sign = 1.0 if ready.higher_is_better else -1.0
     known = last["train_eval_metric"]
-    bins = reliability(test.outputs, part.y_test) if ready.data.task == "classification" else None
+    labelled = None if ready.data.task == "regression" else counted(test.outputs, part.y_test)
+    bins = None if labelled is None else reliability(*labelled)
     return Run(
         arm=arm.name, seed=seed, status="finished" if whole else "diverged",
         **last, test_loss=finite(test.loss), test_metric=metric,
         gap=sign * (known - metric) if whole and known is not None else None,
         nll=finite(_nll(ready, model, part, test)), history=history,
         instruments=instruments.conclude(measured, history), reliability=bins,
-        brier=None if bins is None else finite(brier(test.outputs, part.y_test)),
+        brier=None if labelled is None else finite(brier(*labelled)),
         ece=None if bins is None else ece(bins))
 
 
 def _nll(ready: Prepared, model: nn.Module, part: Partition, test: _Score) -> float:
     """Mean negative log-likelihood of the test targets: categorical, or Gaussian with the validation residuals' variance."""
-    if ready.data.task == "classification":
-        return nll(test.outputs, part.y_test)
+    if ready.data.task != "regression":
+        return nll(*counted(test.outputs, part.y_test))
     held_out = _score(ready, model, part, part.x_val, part.y_val)
     variance = (part.unscale(part.y_val).double() - held_out.outputs.double()).square().mean(0)
     return nll(test.outputs, part.unscale(part.y_test), variance) if bool((variance > 0).all()) else math.inf
@@ -123,9 +125,10 @@ def _nll(ready: Prepared, model: nn.Module, part: Partition, test: _Score) -> fl
 
 def _constant(ready: Prepared, part: Partition) -> float:
     """Score on the test data of the best prediction without a model: the commonest class, or the mean target."""
-    if ready.data.task == "classification":
-        frequency = torch.bincount(part.y_train, minlength=max(ready.n_outputs, 2)).double()
-        outputs = torch.log((frequency + 1) / (frequency + 1).sum()).float().expand(len(part.y_test), -1)
+    if ready.data.task != "regression":
+        labels = part.y_train[part.y_train != IGNORED]
+        frequency = torch.bincount(labels, minlength=max(ready.n_outputs, 2)).double()
+        outputs = torch.log((frequency + 1) / (frequency + 1).sum()).float().expand(*part.y_test.shape, -1)
     else:
         outputs = part.y_train.mean(0).expand_as(part.y_test)
     return _metric(ready, outputs, part.y_test, part)
