@@ -23,9 +23,9 @@ def add(commands: Any) -> None:
                                            "an experiment's .yaml file; module:object or file.py:object")
     parser.add_argument("--seeds", type=int, default=8, help="paired seeds; under 5 give a leaning only (default: 8)")
     parser.add_argument("--arms", metavar="LIST", help="what is compared, parted by commas: none, reduced, intended, rate=0.3, "
-                        "weight_decay=0.001, early_stopping=5, batch_norm, noise=0.1, max_norm=3, label_smoothing=0.1, "
-                        "members=4, variant=NAME, schedule=TEXT, joined by + where they act together; and rates, "
-                        "leave-one-out, classic, factorial (default: none,reduced,intended)")
+                        "weight_decay=0.001, early_stopping=5, batch_norm, noise=0.1, shift=2, flip, augment, max_norm=3, "
+                        "label_smoothing=0.1, members=4, variant=NAME, schedule=TEXT, joined by + where they act together; "
+                        "and rates, leave-one-out, classic, factorial (default: none,reduced,intended)")
     parser.add_argument("--jobs", type=int, help="worker processes of one thread each (default: the cores)")
     parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default="auto",
                         help="train up to 6 runs as one batch (default: where they agree with single runs and it is faster)")

@@ -31,8 +31,6 @@ def check_recipe(arm: Arm, experiment: Experiment, data: Data) -> None:
           "Name the optimiser, such as optimizer='sgd'")
     _fits(arm, recipe.label_smoothing == 0 or loss == "cross_entropy", "label_smoothing is for cross entropy", f"loss {loss}",
           "Leave the loss out for a classification")
-    _fits(arm, recipe.noise == 0 or data.x_train.is_floating_point(), "noise is added to floating-point inputs",
-          f"inputs of {data.x_train.dtype}", "Drop words or embeddings in the model instead")
     _fits(arm, recipe.members <= experiment.epochs, "each member of an ensemble trains for an epoch or more",
           f"{recipe.members} members in {experiment.epochs} epochs", "Raise epochs, or lower members")
     _fits(arm, not recipe.batch_norm or experiment.batch_size > 1, "batch_norm needs two examples a batch", "batch_size=1",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from dropkit.core.errors import InputError, phrase
@@ -51,6 +51,8 @@ class Experiment:
             count alike.
         higher_is_better: needed with a callable ``metric``.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), ``"rmsprop"``, or a callable ``parameters -> Optimizer``.
+        augment: a function ``(x, generator) -> x`` of a batch of standardised inputs, applied in training by arms that say
+            ``augment``; what is random in it comes from the ``torch.Generator``, which depends on seed and step alone.
         lr: learning rate, above 0; unused with a callable optimizer.
         weight_decay: at least 0; unused with a callable optimizer.
         epochs: passes over the training data, at least 1; every arm gets the same.
@@ -84,6 +86,7 @@ class Experiment:
     metric: str | Callable[[Tensor, Tensor], float] | None = None
     higher_is_better: bool | None = None
     optimizer: str | Callable[[Any], Optimizer] = "adam"
+    augment: Callable[[Tensor, Generator], Tensor] | None = None
     lr: float = 1e-3
     weight_decay: float = 0.0
     epochs: int = 40
@@ -105,6 +108,8 @@ class Experiment:
         if self.train is None:
             _check_choice("metric", self.metric, tuple(METRICS))
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.augment is not None and not callable(self.augment):
+            raise InputError("augment is a function (x, generator) -> x", got=self.augment, fix="Pass one, or leave it out")
         if callable(self.metric) and self.higher_is_better is None:
             raise InputError("a metric of your own says which way is better", got=phrase("higher_is_better=None"),
                              fix="Pass higher_is_better=True or False")

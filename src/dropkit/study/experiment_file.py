@@ -19,7 +19,7 @@ ENDINGS = (".yaml", ".yml")
 
 _NAMES = tuple(item.name for item in fields(Experiment))
 _NUMBERS = ("rate", "lr", "weight_decay", "margin")
-_CODE = ("model", "train")  # always a reference
+_CODE = ("model", "train", "augment")  # always a reference
 _MAYBE_CODE = ("loss", "metric", "optimizer")  # one of dropkit's own names, or a reference
 _OF_THE_STUDY = ("arms", "seeds", "out", "jobs", "engine", "address", "fused", "tensorboard")
 
@@ -27,10 +27,10 @@ _OF_THE_STUDY = ("arms", "seeds", "out", "jobs", "engine", "address", "fused", "
 def read_experiment(path: Path) -> dict[str, Any]:
     """Return the fields of `dropkit.Experiment` that a YAML file gives.
 
-    The file holds a mapping of the fields' names. ``model``, ``train`` and, where they are none of dropkit's own, ``loss``,
-    ``metric`` and ``optimizer`` are references, ``module:object`` or ``file.py:object``; ``arguments`` maps arguments of the
-    model's builder to values; ``data`` is the name of an embedded set, a path, or a mapping of train, val and test to paths.
-    Paths are relative to the file's folder.
+    The file holds a mapping of the fields' names. ``model``, ``train``, ``augment`` and, where they are none of dropkit's own,
+    ``loss``, ``metric`` and ``optimizer`` are references, ``module:object`` or ``file.py:object``; ``arguments`` maps arguments
+    of the model's builder to values; ``data`` is the name of an embedded set, a path, or a mapping of train, val and test to
+    paths. Paths are relative to the file's folder.
 
     Args:
         path: the file.

@@ -22,10 +22,10 @@ _SWEEP = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # factors on the intended rates
 _HIGHEST = 0.95  # a sweep leaves out factors that take a rate above this
 _GROUPS = 8  # most arms of leave-one-out; more sites than that are left out in groups
 _LIMIT = 32  # most arms of a factorial
-_FLAGS = ("batch_norm",)
+_FLAGS = ("batch_norm", "flip", "augment")
 _TYPES: dict[str, Callable[[str], Any]] = {
-    "weight_decay": float, "label_smoothing": float, "max_norm": float, "noise": float, "early_stopping": int, "members": int,
-    "variant": str, "schedule": str}
+    "weight_decay": float, "label_smoothing": float, "max_norm": float, "noise": float, "shift": int, "early_stopping": int,
+    "members": int, "variant": str, "schedule": str}
 _OF_DROPOUT = ("variant", "schedule")
 _TERMS = (*FACTORS, "rate", "factor", *_TYPES, *_FLAGS)
 
@@ -115,8 +115,8 @@ def _term(text: str) -> tuple[str, Any]:
 
 
 def _example(name: str) -> str:
-    return {"weight_decay": "0.001", "max_norm": "3", "early_stopping": "5", "members": "4", "variant": "gaussian_dropout",
-            "schedule": "curriculum(1.0)"}.get(name, "0.1")
+    return {"weight_decay": "0.001", "max_norm": "3", "early_stopping": "5", "shift": "2", "members": "4",
+            "variant": "gaussian_dropout", "schedule": "curriculum(1.0)"}.get(name, "0.1")
 
 
 def _shown(name: str, value: Any) -> str:

@@ -51,7 +51,8 @@ def _sources(ready: Prepared, model: nn.Module) -> list[str]:
     own = sorted((kind for kind in kinds if not kind.__module__.startswith(("torch.", "dropkit."))),
                  key=lambda kind: kind.__qualname__)
     experiment = ready.experiment
-    callables = (experiment.model, experiment.train, experiment.loss, experiment.metric, experiment.optimizer)
+    callables = (experiment.model, experiment.train, experiment.loss, experiment.metric, experiment.optimizer,
+                 experiment.augment)
     return [_source(thing) for thing in (*own, *callables) if callable(thing)]
 
 

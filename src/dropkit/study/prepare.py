@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dropkit.core.errors import FAILURES, InputError, phrase
 from dropkit.study.arms import ArmSpec, Builder, build_arm, make_arms
+from dropkit.study.augmentation import check_augmentation
 from dropkit.study.budget import check_model, check_recipe, steps_an_epoch, with_budget
 from dropkit.study.custom import check_own, fit_of, own_data, own_part
 from dropkit.study.data import Data, load
@@ -157,6 +158,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
     part = ready.part(0)
     x, y = part.x_train[:8], part.y_train[:8]
     check_recipe(arm, ready.experiment, ready.data)
+    check_augmentation(arm.recipe, ready.experiment.augment, x, arm.name)
     model = build_arm(ready.experiment, ready.builder, arm, seed=0)
     check_model(arm, model)
     if fit_of(model) is not None:

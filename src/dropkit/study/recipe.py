@@ -19,6 +19,9 @@ class Recipe:
         max_norm: largest Euclidean norm of a unit's incoming weights, above 0, enforced after every step; None: no limit.
         early_stopping: stop after this many epochs without a better validation loss and go back to the best epoch; 0: never.
         noise: standard deviation of Gaussian noise added to standardised floating-point inputs in training, at least 0.
+        shift: images are moved by up to this many pixels each way in training, at random, their edges repeated; 0: never.
+        flip: images are mirrored left to right with probability 1/2 in training.
+        augment: batches pass through the experiment's own ``augment`` in training.
         batch_norm: put a BatchNorm behind every linear and convolutional layer but the last.
         variant: name of a catalog row that takes the place of every element-wise dropout module; None keeps them.
         schedule: what multiplies the arm's rates over the steps, as `dropkit schedule` reads it; None keeps them constant.
@@ -38,6 +41,9 @@ class Recipe:
     max_norm: float | None = None
     early_stopping: int = 0
     noise: float = 0.0
+    shift: int = 0
+    flip: bool = False
+    augment: bool = False
     batch_norm: bool = False
     variant: str | None = None
     schedule: str | None = None
@@ -53,6 +59,9 @@ class Recipe:
         _check("early_stopping", self.early_stopping, _whole(self.early_stopping, 0), "a whole number of epochs, at least 0")
         _check("noise", self.noise, _finite(self.noise) and self.noise >= 0, "a finite number of at least 0")
         _check("members", self.members, _whole(self.members, 1), "a whole number of at least 1")
+        _check("shift", self.shift, _whole(self.shift, 0), "a whole number of pixels, at least 0")
+        for name in ("flip", "augment"):
+            _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "True or False")
         _check("batch_norm", self.batch_norm, isinstance(self.batch_norm, bool), "True or False")
         _check("classic", self.classic, isinstance(self.classic, bool), "True or False")
         _check("variant", self.variant, self.variant is None or isinstance(self.variant, str), "the name of a variant")
@@ -67,6 +76,8 @@ class Recipe:
         """Return the changes in words, an empty string for none."""
         said = {"weight_decay": "weight decay {:g}", "label_smoothing": "label smoothing {:g}", "max_norm": "max-norm {:g}",
                 "early_stopping": "early stopping after {} epochs", "noise": "input noise {:g}",
+                "shift": "images shifted by up to {} pixels", "flip": "images mirrored at random",
+                "augment": "the experiment's augmentation",
                 "batch_norm": "batch normalisation", "variant": "{} in place of dropout", "schedule": "rates on {}",
                 "members": "ensemble of {} at equal cost", "classic": "classic scaling"}
         return ", ".join(said[name].format(value) for name, value in self.changes().items())

@@ -1,40 +1,18 @@
-"""Changes of a recipe that act in every step: smoothed targets, input noise, rates that move."""
+"""Changes of a recipe that act in every step: smoothed targets, rates that move."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dropkit.core.streams import stream_number
 from dropkit.schedules.base import Schedule
 from dropkit.schedules.text import parse
 from dropkit.study.positions import rows
 from dropkit.study.result import Arm
 from dropkit.surgery.rates import set_all
 from dropkit.surgery.sites import sites
-
-
-def noisy(x: Tensor, std: float, tag: str, step: int) -> Tensor:
-    """Add Gaussian noise that depends on ``tag`` and ``step`` alone, so that it shifts no other random draw.
-
-    Args:
-        x: a batch of floating-point inputs.
-        std: standard deviation, at least 0; at 0 the batch itself is returned.
-        tag: the run's.
-        step: the optimiser's.
-
-    Example:
-        >>> x = torch.zeros(2, 3)
-        >>> torch.equal(noisy(x, 0.1, "0", 5), noisy(x, 0.1, "0", 5)), noisy(x, 0.0, "0", 5) is x
-        (True, True)
-    """
-    if std == 0:
-        return x
-    generator = torch.Generator().manual_seed(stream_number(f"noise:{tag}:{step}"))
-    return x + std * torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
 
 
 def objective_of(loss: Callable[[Tensor, Tensor], Tensor], smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from dropkit.core.streams import keyed, stream_number
 from dropkit.study.arms import build_arm
+from dropkit.study.augmentation import augmented
 from dropkit.study.budget import steps_an_epoch
 from dropkit.study.objectives import optimizer_of
 from dropkit.study.optimizers import Functional
 from dropkit.study.prepare import Prepared, outputs_of
-from dropkit.study.remedies import MovingRates, noisy, objective_of
+from dropkit.study.remedies import MovingRates, objective_of
 from dropkit.study.result import Arm
 
 HISTORY = ("train_loss", "train_metric", "train_eval_loss", "train_eval_metric", "val_loss", "val_metric")
@@ -166,7 +167,7 @@ class Session(Course):
         self.optimizer.zero_grad()
         if self.rates is not None:
             self.rates.set(self.step)
-        x = noisy(x, self.arm.recipe.noise, self.tag, self.step)
+        x = augmented(x, self.arm.recipe, self.ready.experiment.augment, self.tag, self.step)
         with keyed(self.masks, step=self.step):
             out = outputs_of(self.model, x, y)
         minimised = self.objective(out, y)

@@ -38,9 +38,10 @@ def arm(rates: float | Mapping[str, float] | None = None, *, against: str | None
             for all others, which dropout is compared with, also where they set a field to what changes nothing.
         against: the name of the arm that it is compared with; the study's reference by default.
         **changes: fields of the recipe. ``weight_decay``, ``label_smoothing``, ``max_norm``, ``noise`` (standard deviation
-            added to standardised inputs) and ``early_stopping`` (epochs of patience) are numbers; ``batch_norm`` and
-            ``classic`` are true or false; ``variant`` is a name of `dropkit.catalog`, ``schedule`` the text of a schedule that
-            multiplies the rates, ``members`` the number of networks of an ensemble that costs as much as the others.
+            added to standardised inputs), ``shift`` (pixels) and ``early_stopping`` (epochs of patience) are numbers; ``flip``,
+            ``augment``, ``batch_norm`` and ``classic`` are true or false; ``variant`` is a name of `dropkit.catalog`,
+            ``schedule`` the text of a schedule that multiplies the rates, ``members`` the number of networks of an ensemble
+            that costs as much as the others.
 
     Raises:
         InputError: there is no such field, or one breaks its rule.
