@@ -63,6 +63,16 @@ class Late(Leaves):
 """
 
 
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["study", "digits", "--sedes", "3"], "dropkit study: error: unrecognized arguments: --sedes 3, perhaps --seeds."),
+    (["report", "a", "b", "c"], "dropkit report: error: unrecognized arguments: c. See `dropkit report --help`.")])
+def test_what_a_command_does_not_know_is_told_by_that_command(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
 @pytest.mark.parametrize("command", [
     "audit script.py:build --input 2,4", "audit exits.py:leaves --input 2,4", "audit exits.py:Leaves --input 2,4",
     "audit exits.py:build --inputs exits.py:leaves", "predict script.py:build --data d.csv --task regression",

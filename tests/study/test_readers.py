@@ -250,6 +250,13 @@ class TestNpz:
             read(tmp_path / "set.npz")
 
 
+    def test_what_is_no_archive_is_not_taken_for_a_pickle(self, tmp_path):
+        (tmp_path / "bad.npz").write_bytes(b"abc")
+        with pytest.raises(InputError, match=r"something else, or a part, in bad\.npz") as caught:
+            read(tmp_path / "bad.npz")
+        assert "pickle" not in str(caught.value)
+
+
 class TestIdx:
     @pytest.mark.parametrize("code", sorted(IDX_TYPES))
     @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import NoReturn
 
@@ -25,14 +26,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}. See `{self.prog} --help`.\n")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of every subcommand."""
+def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Build the parser of the command line, and return with it those of the subcommands, by name."""
     parser = _Parser(prog="dropkit", description="Dropout for PyTorch: does it help, and where does it act?")
     parser.add_argument("--version", action="version", version=f"dropkit {metadata.version('dropkit')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for command in _COMMANDS:
         command.add(commands)
-    return parser
+    return parser, commands.choices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = argparse.Namespace(command="")
     try:
-        make_parser().parse_args(arguments, parsed)
+        _parse(arguments, parsed)
         code = _run(parsed)
         sys.stdout.flush()  # here, where a reader who has gone is caught
         return code
@@ -74,6 +75,19 @@ def run() -> NoReturn:
     if code == _UNREAD:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there when it ends
     sys.exit(code)
+
+
+def _parse(arguments: Sequence[str] | None, parsed: argparse.Namespace) -> None:
+    """Read arguments; what a subcommand does not know is told by it, with the option that may have been meant."""
+    parser, commands = make_parser()
+    _, unknown = parser.parse_known_args(arguments, parsed)
+    if unknown:
+        command = commands[parsed.command]
+        known = [option for action in command._actions for option in action.option_strings]
+        meant = [found for text in unknown if text.startswith("--")
+                 for found in difflib.get_close_matches(text.partition("=")[0], known, n=1)]
+        hint = f", perhaps {' '.join(meant)}" if meant else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _run(parsed: argparse.Namespace) -> int:

@@ -115,8 +115,8 @@ def cautions(first: StudyResult, second: StudyResult, found: list[Difference]) -
     """Say what weakens the comparison."""
     said = []
     if first.summary.data_hash != second.summary.data_hash:
-        said.append("The studies were made on different data: their scores were taken on different examples, so the difference "
-                    "between them is not one between models alone.")
+        said.append("The studies were made on different data, or on other parts of it: their scores were taken on different "
+                    "examples, so the difference between them is not one between models alone.")
     elif not found[0].seeds:
         said.append("The studies share no seed: runs are not paired, and the intervals are wider than they need be.")
     if first.provenance.versions.get("torch") != second.provenance.versions.get("torch"):

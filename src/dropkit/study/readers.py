@@ -187,7 +187,8 @@ def _npz(path: Path) -> Raw:
         try:
             archive = np.load(file, allow_pickle=False)  # unpickling a stranger's file would run its code
         except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-            raise InputError("an .npz file is an archive of arrays", got=phrase(f"{path.name}: {error}"),
+            # NumPy takes what it does not know for a pickle, and tells how to load that: not here.
+            raise InputError("an .npz file is an archive of arrays", got=phrase(f"something else, or a part, in {path.name}"),
                              fix="Save it with numpy.savez(path, x=x, y=y)") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InputError("an .npz file is an archive of arrays", got=phrase(f"a single array in {path.name}"),
