@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +23,7 @@ from dropkit.study.objectives import loss_of, metric_of
 from dropkit.study.partition import Partition, partition, standardise
 from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm
+from dropkit.study.unset import truthful, unset_sites, unset_words
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Prepared:
     metric: Callable[[Tensor, Tensor], float]
     higher_is_better: bool
     n_outputs: int
+    cautions: list[str] = field(default_factory=list)  # what was found in the models; only where they were tried
 
     def arm(self, name: str) -> Arm:
         """Return the arm called ``name``."""
@@ -80,7 +82,18 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
         if check:
             for arm in ready.arms:
                 _try(ready, arm)
+            ready = _with_unset(ready)
     return ready
+
+
+def _with_unset(ready: Prepared) -> Prepared:
+    """Say what still drops in the arm that sets every rate to 0, and call no arm without dropout then."""
+    least = replace(ready.arms[0], sites=[replace(site, p=0.0) for site in ready.arms[0].sites])
+    left = unset_sites(lambda: settled_model(ready, least), ready.part(0).x_train[:2])
+    if not left:
+        return ready
+    return replace(ready, arms=[truthful(arm) for arm in ready.arms],
+                   cautions=[*ready.cautions, unset_words(left, ready.experiment.rates)])
 
 
 def _data_of(experiment: Experiment) -> Data:
