@@ -18,6 +18,7 @@ from dropkit.study.custom import check_own, fit_of, own_data, own_part
 from dropkit.study.data import Data, load
 from dropkit.study.experiment import Experiment
 from dropkit.study.holdout import set_aside
+from dropkit.study.misfits import misfits, note_ranks, told
 from dropkit.study.networks import mlp
 from dropkit.study.objectives import loss_of, metric_of
 from dropkit.study.partition import Partition, partition, standardise
@@ -80,9 +81,7 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
                 for arm in make_arms(experiment, builder, arms)]
         ready = Prepared(experiment, data, builder, made, loss_name, loss, metric_name, metric, higher, n_outputs)
         if check:
-            for arm in ready.arms:
-                _try(ready, arm)
-            ready = _with_unset(ready)
+            ready = _with_unset(replace(ready, cautions=[said for arm in ready.arms for said in _try(ready, arm)]))
     return ready
 
 
@@ -150,7 +149,8 @@ def _n_outputs(data: Data) -> int:
     return len(data.classes) if data.classes is not None else int(data.y_train.shape[1])
 
 
-def _try(ready: Prepared, arm: Arm) -> None:
+def _try(ready: Prepared, arm: Arm) -> list[str]:
+    """Run an arm's model, loss and metric on a few examples, and return what is to be said of the arm."""
     part = ready.part(0)
     x, y = part.x_train[:8], part.y_train[:8]
     check_recipe(arm, ready.experiment, ready.data)
@@ -161,7 +161,9 @@ def _try(ready: Prepared, arm: Arm) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("a model to train has parameters that learn", got=phrase("none with requires_grad=True"),
                          fix="Leave some of them trainable in the builder")
-    outputs = _forward(model, x, y)
+    ranks = note_ranks(model, arm)
+    with told(arm):
+        outputs = _forward(model, x, y)
     _check_outputs(outputs, ready)
     try:
         loss = ready.loss(outputs, y)
@@ -175,6 +177,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
         raise InputError("loss and metric of an untrained model are finite scalars",
                          got=phrase(f"loss {loss.detach().tolist()}, metric {score}"),
                          fix="Look at the loss, the metric and the scale of the model's outputs")
+    return misfits(arm, ranks)
 
 
 def _remedy(x: Tensor, error: BaseException) -> str:
