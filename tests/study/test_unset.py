@@ -184,3 +184,18 @@ def test_a_study_keeps_it_among_its_cautions(tmp_path):
     assert result.cautions[0].startswith(TOLD)
     assert load_result(tmp_path).cautions == result.cautions
     assert load_result(tmp_path).arms[0].description.startswith("no dropout but what the study does not set")
+
+
+def test_a_lightning_module_is_watched_by_its_forward():
+    lightning = pytest.importorskip("lightning.pytorch")
+
+    class Lit(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = Heeds()
+
+        def forward(self, x):
+            return self.net(x)
+
+    caution, = ready(Lit).cautions
+    assert f"a call of dropout with p = 0.9 at {lines(Heeds)}." in caution
