@@ -30,6 +30,18 @@ class NeverOn(AlwaysOn):
         return self.head(F.dropout(self.net(x.flatten(1)), self.p, training=False))
 
 
+class Noisy(nn.Module):
+    """Dropout that heeds the mode, and noise that does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.drop, self.head = nn.Linear(64, 64), nn.Dropout(0.3), nn.Linear(64, 10)
+
+    def forward(self, x):
+        h = torch.relu(self.enter(x.flatten(1)))
+        return self.head(self.drop(h + 0.1 * torch.randn_like(h)))
+
+
 def hidden(*between, width=64, head=()):
     """A perceptron for digits with the given modules behind its hidden layer and behind its last."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), *between, nn.Linear(width, 10), *head)

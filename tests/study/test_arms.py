@@ -67,7 +67,10 @@ def test_arms_start_from_the_same_weights_and_carry_their_rates():
     (build, {"none": 0.0}, "at least two arms"),
     (build, ["none", "none"], "at least two arms"),
     (build, ["none", "reducd"], "Did you mean 'reduced'?"),
-    (build, {"none": 0.0, "more": 3.0}, "1.2"),
+    (build, {"none": 0.0, "more": 3.0}, "the factor of arm 'more' keeps every rate at or below 1; got 3 times the intended "
+                                        "rate 0.4 of '1', which is 1.2. Use a factor of at most 2.5."),
+    (build, "none,factor=5", "the factor of arm 'factor=5'"),
+    (build, "none,rate=1.5", "the rate of '*' in arm 'rate=1.5' is a probability of dropping"),
     (build, {"none": 0.0, 3: 1.0}, "an arm's name is text"),
     (build, {"none": 0.0, "less": -1.0}, "factor of at least 0"),
     (build, {"none": 0.0, "odd": {"nowhere": 0.5}}, "nowhere"),
@@ -78,3 +81,13 @@ def test_what_cannot_be_an_arm_is_refused(builder, specs, words):
     with pytest.raises(InputError) as caught:
         make_arms(dk.Experiment(data="iris", model=builder), builder, specs)
     assert words in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:dropout option adds dropout:UserWarning", "ignore:a recurrent module of one:UserWarning")
+def test_the_rate_of_a_recurrent_module_of_one_layer_does_nothing_and_that_is_said():
+    def recurrent():
+        return nn.Sequential(nn.LSTM(4, 3, num_layers=1, dropout=0.5))
+
+    with pytest.raises(InputError, match="acts between its layers; got one layer in '0', where it does nothing") as caught:
+        make_arms(dk.Experiment(data="iris", model=recurrent), recurrent, None)
+    assert "num_layers=2 or more" in str(caught.value)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 from torch import nn
 
 from dropkit.study.diagnose import diagnose, first_of_all
@@ -10,7 +11,7 @@ from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm, Run, SiteRate, load_result
 
 from . import studied
-from .studied import AlwaysOn, NeverOn, hidden, result_of, study_of
+from .studied import AlwaysOn, NeverOn, Noisy, hidden, result_of, study_of
 
 ABOUT = dict(
     name="study", task="classification", metric="accuracy", higher_is_better=True, unit="points", margin=0.005, epochs=20,
@@ -119,6 +120,51 @@ def test_what_looks_like_a_finding_and_is_none(figures):
     assert kinds(changed(**figures)) == []
 
 
+NOISY = {"train_eval": 0.5, "val": (0.3,) * 20, "known": 0.9}  # noisy labels for training, clean ones for validation
+WORSE = {**NOISY, "train_eval": 0.53, "test": 0.95}
+
+
+def noisy(**figures):
+    """A study of an easier validation part, with other figures for the intended arm."""
+    return study({"none": {**NOISY, "test": 0.96, "mask_noise": [0.0, 0.0]}, "intended": {**WORSE, **figures}})
+
+
+def test_underfitting_is_measured_against_the_arm_without_dropout_and_not_against_an_easier_part_of_the_data():
+    found, = diagnose(noisy())
+    assert (found.kind, found.arm) == ("underfitting", "intended")
+    assert "training loss 0.53 (evaluation mode), 0.03 above that of 'none' seed by seed" in found.evidence
+    assert kinds(noisy(train_eval=0.524)) == []  # fitted as well, but for less than 5 %
+    assert kinds(noisy(test=0.956)) == []  # a loss within the margin
+
+
+def test_a_loss_of_score_that_is_noise_makes_no_underfitting():
+    result = noisy()
+    scores = (0.90, 0.97, 0.965, 0.955, 0.96)  # 1 point lower on average, all by the first seed
+    runs = [dataclasses.replace(each, test_metric=scores[each.seed]) if each.arm == "intended" else each
+            for each in result.runs]
+    assert kinds(dataclasses.replace(result, runs=runs)) == []
+
+
+def test_rates_too_low_to_matter_are_not_said_to_be_lowered():
+    """Neither the arm's own, nor lower ones."""
+    faint = {**WORSE, "mask_noise": [0.01, 0.02]}
+    assert ("underfitting", "intended") not in kinds(noisy(mask_noise=[0.01, 0.02]))
+    said = kinds(study({"none": {**NOISY, "test": 0.96, "known": 0.91, "mask_noise": [0.0, 0.0]}, "reduced": WORSE,
+                        "intended": faint}, rates={"reduced": 0.25}))
+    assert said == [("rate too low", "intended")]
+
+
+def test_what_is_random_in_evaluation_in_every_arm_is_not_an_arms_dropout():
+    noise = {"evaluation_noise": [0.3, 0.3]}
+    found, = diagnose(study({"none": {**HEALTHY["none"], **noise}, "intended": {**HEALTHY["intended"], **noise}}))
+    assert (found.kind, found.arm) == ("mode bug", "none")
+    assert "in every arm, also in 'none', where every rate of the study is 0" in found.sentence
+    assert "most likely dropout" not in found.sentence
+    assert "30 % in 'none', 30 % in 'intended'" in found.evidence
+    found, = diagnose(study({"none": {**HEALTHY["none"], **noise}, "intended": {**HEALTHY["intended"]}}))
+    assert "every arm" not in found.sentence
+
+
 def test_overfitting_that_dropout_has_cut():
     wide = {"none": {"test": 0.8, "known": 1.0, "mask_noise": 0.0}, "intended": {"test": 0.85, "known": 0.98}}
     found, = diagnose(study(wide))
@@ -173,10 +219,28 @@ def test_findings_are_kept_with_the_result(tmp_path):
     (lambda: hidden(nn.Dropout(0.5), nn.BatchNorm1d(64), nn.ReLU()), {}, "misplaced", "before BatchNorm '3'"),
     (lambda: hidden(nn.ReLU(), head=[nn.Dropout(0.3)]), {}, "misplaced", "drops the network's outputs"),
     (lambda: hidden(nn.ReLU(), nn.Dropout(0.95)), {}, "underfitting", "no gap to close"),
-    (AlwaysOn, {"rates": {"p": 0.3}}, "mode bug", "at work in evaluation"),
+    (AlwaysOn, {"rates": {"p": 0.3}}, "mode bug", "In arm 'intended' something random is at work in evaluation"),
+    (Noisy, {}, "mode bug", "in every arm, also in 'none'"),
     (NeverOn, {"rates": {"p": 0.3}}, "mode bug", "never acts in training"),
-], ids=["healthy", "healthy_norm", "misplaced", "output", "over_regularised", "always_on", "never_on"])
+], ids=["healthy", "healthy_norm", "misplaced", "output", "over_regularised", "always_on", "noisy", "never_on"])
 def test_trained_networks_are_told_apart(model, fields, kind, words):
     found = [each for each in diagnose(study_of(model, **fields)) if each.kind != "not converged"]
     assert [each.kind for each in found] == ([] if kind is None else [kind])
     assert all(words in each.sentence for each in found)
+
+
+@pytest.mark.slow
+def test_noisy_training_labels_are_no_underfitting():
+    generator = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(3000, 10, generator=generator), torch.randn(10, 3, generator=generator)
+    y = (2 * x @ weight).argmax(1)
+    wrong = torch.rand(2000, generator=generator) < 0.15
+    known = y[:2000].clone()
+    known[wrong] = torch.randint(0, 3, (int(wrong.sum()),), generator=generator)
+    data = {"train": (x[:2000], known), "val": (x[2000:2500], y[2000:2500]), "test": (x[2500:], y[2500:])}
+
+    def build():
+        return nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Dropout(0.02), nn.Linear(64, 3))
+
+    result = study_of(build, arms=None, seeds=5, data=data, epochs=12)
+    assert {kind for kind, _ in kinds(result)} <= {"rate too low", "not converged"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,10 +18,12 @@ from dropkit.study.remodel import remodel
 from dropkit.study.result import Arm, SiteRate
 from dropkit.study.spec import Spec
 from dropkit.surgery.rates import set_rate
+from dropkit.surgery.recurrent import idle_recurrent
 from dropkit.surgery.sites import sites
 from dropkit.surgery.swap import swap
 
 ARGUMENT = "argument"  # the kind of a site that is an argument of the model builder
+NO_DROPOUT = "no dropout"  # how the description of an arm begins whose rates are all 0
 
 ArmSpec = Mapping[str, float | Mapping[str, float] | Spec | str] | str | Sequence[str]
 Builder = Callable[..., nn.Module]
@@ -87,12 +90,21 @@ def intended_sites(experiment: Experiment, builder: Builder) -> list[SiteRate]:
     if experiment.rates:
         rates = {name: _override(experiment, p) for name, p in experiment.rates.items()}
         return [SiteRate(name, ARGUMENT, p) for name, p in rates.items()]
-    found = sites(swap(build_bare(builder, {})))  # as each arm has them: swapped recurrent modules hold theirs as children
+    model = swap(build_bare(builder, {}))  # as each arm has it: swapped recurrent modules hold their sites as children
+    found = sites(model)
     if not found:
-        raise InputError("a study needs a model with dropout in it", got=phrase("a model in which no dropout module was found"),
-                         fix="Add dropout modules, or, if it calls F.dropout, let the builder take the rate "
-                             "and name it in rates={'p': 0.5}")
+        raise _nothing_drops(idle_recurrent(model))
     return [SiteRate(site.name, site.kind, _override(experiment, site.p)) for site in found]
+
+
+def _nothing_drops(idle: Sequence[str]) -> InputError:
+    if idle:
+        return InputError("dropout= of a recurrent module acts between its layers",
+                          got=phrase(f"one layer in {', '.join(map(repr, idle))}, where it does nothing, and no other dropout"),
+                          fix="Pass num_layers=2 or more, or put dk.nn.Dropout or dk.nn.LockedDropout behind the module")
+    return InputError("a study needs a model with dropout in it", got=phrase("a model in which no dropout module was found"),
+                      fix="Add dropout modules, or, if it calls F.dropout, let the builder take the rate "
+                          "and name it in rates={'p': 0.5}")
 
 
 def build_bare(builder: Builder, arguments: Mapping[str, float]) -> nn.Module:
@@ -124,21 +136,32 @@ def _override(experiment: Experiment, p: float) -> float:
 
 
 def _arm(name: str, spec: Spec, intended: list[SiteRate], experiment: Experiment, builder: Builder) -> Arm:
-    found = _rates_of(spec.rates, intended, experiment, builder)
+    found = _rates_of(name, spec.rates, intended, experiment, builder)
     words = [_words(spec.rates, found), spec.recipe.words()]
     return Arm(name, ", ".join(part for part in words if part), found, spec.recipe, spec.against)
 
 
-def _rates_of(rates: float | Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
+def _rates_of(arm: str, rates: float | Mapping[str, float], intended: list[SiteRate], experiment: Experiment,
               builder: Builder) -> list[SiteRate]:
     if not isinstance(rates, Mapping):
-        return [SiteRate(site.name, site.kind, check_rate(round(site.p * rates, 12))) for site in intended]
+        return [SiteRate(site.name, site.kind, _scaled(arm, rates, site)) for site in intended]
+    for glob, p in rates.items():
+        check_rate(p, f"the rate of {glob!r} in arm {arm!r}")
     if experiment.rates:
         return _matched(rates, intended)
     model = swap(build_bare(builder, {}))
     set_rate(model, {site.name: site.p for site in intended})
     set_rate(model, dict(rates))
     return [SiteRate(site.name, site.kind, site.p) for site in sites(model)]
+
+
+def _scaled(arm: str, factor: float, site: SiteRate) -> float:
+    p = round(site.p * factor, 12)
+    if p > 1:
+        raise InputError(f"the factor of arm {arm!r} keeps every rate at or below 1",
+                         got=phrase(f"{factor:g} times the intended rate {site.p:g} of {site.name!r}, which is {p:g}"),
+                         fix=f"Use a factor of at most {math.floor(100 / site.p) / 100:g}")
+    return check_rate(p)
 
 
 def _matched(rates: Mapping[str, float], intended: list[SiteRate]) -> list[SiteRate]:
@@ -154,12 +177,12 @@ def _matched(rates: Mapping[str, float], intended: list[SiteRate]) -> list[SiteR
 
 def _words(rates: float | Mapping[str, float], found: Sequence[SiteRate]) -> str:
     if all(site.p == 0 for site in found):
-        return "no dropout"
+        return NO_DROPOUT
     if isinstance(rates, Mapping):
         if len({site.p for site in found}) == 1:
             return f"rate {found[0].p:g} everywhere"
         if not any(rates.values()):
-            return f"no dropout at {', '.join(rates)}, elsewhere the intended rates"
+            return f"{NO_DROPOUT} at {', '.join(rates)}, elsewhere the intended rates"
         return ", ".join(f"{glob}: {rate:g}" for glob, rate in rates.items())
     return {0.5: "half the intended rates", 1.0: "the intended rates"}.get(
         float(rates), f"{rates:g} times the intended rates")

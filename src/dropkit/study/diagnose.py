@@ -23,7 +23,7 @@ def diagnose(result: StudyResult) -> list[Diagnosis]:
     mode bug            the outputs change from one evaluation to the next, or rates above 0 never change a gradient
     misplaced           dropout shifts the variance at a BatchNorm to over 1.2 or under 0.8 times, or a site drops outputs
     learning rate       runs diverged, the training loss blew up, or it hardly moves while the gradients still agree
-    underfitting        the training data are fitted worse than arm `none` at its best fits unseen data, without a gap
+    underfitting        the training data are fitted worse than by arm `none`, which fits even unseen data better, without a gap
     overfitting         the gap is still wide though dropout has narrowed it
     rate too low        masks add next to no noise to the gradient, and the gap is that of arm `none`
     raised too late     a schedule raises the rates when the validation loss has long turned

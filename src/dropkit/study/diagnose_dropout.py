@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dropkit.study.diagnose_evidence import Evidence, measured, middle
-from dropkit.study.result import Arm, Diagnosis, Run
+from collections.abc import Mapping
+
+from dropkit.study.diagnose_evidence import WEAK, Evidence, measured, middle, rate
+from dropkit.study.result import Arm, Diagnosis
 from dropkit.study.wording import amount, signed
 
 _CHANGED = 1e-4  # of the outputs between two evaluations: far above rounding, far below any dropout
 _SHIFT = (0.8, 1.2)  # variance in training over variance in evaluation that BatchNorm can live with
-_WEAK = 0.05  # mask noise over data noise that does not matter
 _DEAD = 0.25  # share of a layer's units
 
 
@@ -18,8 +19,11 @@ def mode_bug(evidence: Evidence) -> list[Diagnosis]:
     changes = {name: evidence.over_seeds(arm, lambda run: max(measured(run, "evaluation_noise"), default=None))
                for name, arm in arms.items()}
     worst = max(arms, key=lambda name: changes[name] or 0.0)
+    plain = next((name for name, arm in arms.items() if rate(arm) == 0 and (changes[name] or 0.0) > _CHANGED), None)
     found = []
-    if (changes[worst] or 0.0) > _CHANGED:
+    if plain is not None:
+        found.append(_not_the_studys(evidence, arms[plain], changes))
+    elif (changes[worst] or 0.0) > _CHANGED:
         found.append(Diagnosis(
             "mode bug", worst, f"In arm {worst!r} something random is at work in evaluation, most likely dropout.",
             f"outputs change by {100 * (changes[worst] or 0.0):.2g} % from one evaluation to the next; "
@@ -48,9 +52,9 @@ def too_weak(evidence: Evidence) -> list[Diagnosis]:
     plain, found = evidence.plain, []
     for arm in evidence.strongest if plain is not None else []:
         assert plain is not None
-        ratio = evidence.over_seeds(arm, _mask_to_data)
+        ratio = evidence.mask_to_data(arm)
         own, other = (evidence.over_seeds(each, lambda run: run.gap) for each in (arm, plain))
-        if ratio is None or not 0 < ratio < _WEAK or own is None or other is None:
+        if ratio is None or not 0 < ratio < WEAK or own is None or other is None:
             continue
         if abs(own - other) < evidence.summary.margin:
             found.append(Diagnosis(
@@ -79,6 +83,20 @@ def dead_units(evidence: Evidence) -> list[Diagnosis]:
     return found
 
 
+def _not_the_studys(evidence: Evidence, plain: Arm, changes: Mapping[str, float | None]) -> Diagnosis:
+    """What is random in evaluation where every rate that the study sets is 0."""
+    also = [f"{100 * value:.2g} % in {name!r}" for name, value in changes.items() if value is not None]
+    everywhere = all((value or 0.0) > _CHANGED for value in changes.values())
+    where = "in every arm, also" if everywhere else "also"
+    return Diagnosis(
+        "mode bug", plain.name,
+        f"Something random is at work in evaluation, {where} in {plain.name!r}, where every rate of the study is 0: a call of "
+        "dropout or a noise that the study does not set.",
+        f"outputs change from one evaluation to the next by {', '.join(also)}; {_both_modes(evidence, plain)}",
+        "Look for F.dropout without training=self.training, and for noise that the forward draws in evaluation, too, such as "
+        "torch.randn_like; draw it only `if self.training`. `dropkit audit` names lines that drop.")
+
+
 def _shifted(evidence: Evidence, arm: Arm) -> list[Diagnosis]:
     shifts = evidence.layers(arm, "variance_shift")
     wrong = {layer: shift for layer, shift in shifts.items() if not _SHIFT[0] <= shift <= _SHIFT[1]}
@@ -102,11 +120,6 @@ def _on_the_output(evidence: Evidence, arm: Arm) -> list[Diagnosis]:
         "misplaced", arm.name, f"A site of arm {arm.name!r} drops the network's outputs.",
         f"{100 * share:.2g} % of the outputs are exactly zero in training and not in evaluation",
         "Take the dropout behind the last layer away: it puts noise on the predictions and regularises nothing before it.")]
-
-
-def _mask_to_data(run: Run) -> float | None:
-    pairs = zip(run.instruments.get("mask_noise", []), run.instruments.get("data_noise", []), strict=True)
-    return middle(mask / data for mask, data in pairs if mask is not None and data)
 
 
 def _both_modes(evidence: Evidence, arm: Arm) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from statistics import fmean, variance
 
 from dropkit.schedules.text import parse
-from dropkit.study.diagnose_evidence import Evidence, last, measured, middle
+from dropkit.study.diagnose_evidence import Evidence, beyond_noise, last, measured, middle
 from dropkit.study.result import Arm, Diagnosis, Run
 from dropkit.study.wording import count, signed
 
 _WIDE_POINTS = 0.05  # a gap of a share between 0 and 1 that is wide
 _WIDE_SHARE = 0.25  # and one of any other metric, as a share of the metric
+_WORSE_FIT = 0.05  # share of the training loss of the arm without dropout that another's lies above it
 _NO_GAP = 0.25  # share of the training loss by which the validation loss may lie above it without a gap to speak of
 _AGREE = 2.0  # data noise below which batches agree on where to go; without any agreement it is about 4
 _STILL_FALLING = 0.02  # share of the validation loss whose fall from tenth to tenth of the epochs counts as falling
@@ -20,7 +21,12 @@ _FLAT = 0.01  # share of the loss that must fall an epoch, early on
 
 
 def underfitting(evidence: Evidence) -> list[Diagnosis]:
-    """Arms whose dropout keeps them from fitting the training data."""
+    """Arms whose dropout keeps them from fitting the training data.
+
+    That a training loss lies above a validation loss may as well be due to the data (noisy labels in the training part, say);
+    so the arm has to fit the training data worse than the arm without dropout, and to predict worse by more than noise. Masks
+    that add next to no noise to the gradient keep no arm from fitting.
+    """
     plain = evidence.plain
     if plain is None:
         return []
@@ -29,17 +35,29 @@ def underfitting(evidence: Evidence) -> list[Diagnosis]:
     for arm in evidence.dropping:
         loss = evidence.over_seeds(arm, lambda run: run.train_eval_loss)
         held_out = evidence.over_seeds(arm, lambda run: run.val_loss)
-        if loss is None or held_out is None or best is None or evidence.gain(arm, plain) >= 0:
+        worse = _worse_fit(evidence, arm, plain)
+        if loss is None or held_out is None or best is None or worse is None or evidence.is_faint(arm):
             continue
         if loss > best and held_out < loss + _NO_GAP * abs(loss):
             found.append(Diagnosis(
                 "underfitting", arm.name,
-                f"Arm {arm.name!r} underfits: in evaluation its loss on the training data is above the one that "
-                f"{plain.name!r} at its best has on unseen data, and there is no gap to close.",
-                f"training loss {loss:.3g} (evaluation mode) and validation loss {held_out:.3g}, against a validation loss of "
-                f"{best:.3g} for {plain.name!r}",
+                f"Arm {arm.name!r} underfits: in evaluation its loss on the training data is above that of {plain.name!r}, and "
+                f"above the one that {plain.name!r} at its best has on unseen data, and there is no gap to close.",
+                f"training loss {loss:.3g} (evaluation mode), {worse:.2g} above that of {plain.name!r} seed by seed, and "
+                f"validation loss {held_out:.3g}, against a validation loss of {best:.3g} for {plain.name!r}",
                 "Lower the rates, or widen the network and train for more epochs."))
     return found
+
+
+def _worse_fit(evidence: Evidence, arm: Arm, plain: Arm) -> float | None:
+    """Return by how much an arm's training loss lies above that of the plain one, where that and the loss of score matter."""
+    known = middle(evidence.paired(arm, plain, lambda run: run.train_eval_loss))
+    size = evidence.over_seeds(plain, lambda run: run.train_eval_loss)
+    sign = -1.0 if evidence.summary.higher_is_better else 1.0
+    lost = beyond_noise(evidence.paired(arm, plain, lambda run: sign * run.test_metric))
+    if known is None or size is None or lost < evidence.summary.margin or lost <= 0:
+        return None
+    return known if known > _WORSE_FIT * abs(size) else None
 
 
 def overfitting(evidence: Evidence) -> list[Diagnosis]:

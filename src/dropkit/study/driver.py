@@ -164,7 +164,8 @@ def _weigh(ready: Prepared, settled: _Settled, runs: list[Run], digest: str, pro
     found = contrasts(scores, references(ready.arms), summary.higher_is_better, summary.margin)
     return StudyResult(
         summary=summary, arms=ready.arms, seeds=settled.seeds, runs=runs, contrasts=found,
-        verdict=judge(summary, ready.arms, found), cautions=cautions(runs, found, settled.seeds, summary, ready.arms),
+        verdict=judge(summary, ready.arms, found),
+        cautions=[*ready.cautions, *cautions(runs, found, settled.seeds, summary, ready.arms)],
         provenance=provenance, out=str(settled.folder))
 
 

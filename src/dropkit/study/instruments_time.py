@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dropkit.core.streams import keyed
 from dropkit.study.arms import build_arm
 from dropkit.study.aside import as_in_a_worker
+from dropkit.study.misfits import told
 from dropkit.study.prepare import Prepared, outputs_of
 from dropkit.study.result import Arm
 
@@ -29,7 +30,7 @@ def time_in_dropout(ready: Prepared, arm: Arm) -> str:
         ready: the experiment.
         arm: with a rate above 0.
     """
-    with as_in_a_worker():
+    with as_in_a_worker(), told(arm):
         models = [build_arm(ready.experiment, ready.builder, each, seed=0).train() for each in (arm, _without(arm))]
         part, size = ready.part(0), min(_BATCH, ready.experiment.batch_size)
         x, y = part.x_train[:size], part.y_train[:size]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,11 +19,13 @@ from dropkit.study.custom import check_own, fit_of, own_data, own_part
 from dropkit.study.data import Data, load
 from dropkit.study.experiment import Experiment
 from dropkit.study.holdout import set_aside
+from dropkit.study.misfits import misfits, note_ranks, told
 from dropkit.study.networks import Recurrent, mlp
 from dropkit.study.objectives import loss_of, metric_of
 from dropkit.study.partition import Partition, partition, standardise
 from dropkit.study.recipe import Recipe
 from dropkit.study.result import Arm
+from dropkit.study.unset import truthful, unset_sites, unset_words
 
 _MOST_OUTPUTS = 1 << 31  # bytes
 
@@ -43,6 +45,7 @@ class Prepared:
     metric: Callable[[Tensor, Tensor], float]
     higher_is_better: bool
     n_outputs: int
+    cautions: list[str] = field(default_factory=list)  # what was found in the models; only where they were tried
 
     def arm(self, name: str) -> Arm:
         """Return the arm called ``name``."""
@@ -81,9 +84,18 @@ def prepare(experiment: Experiment, arms: ArmSpec | None = None, *, check: bool 
                 for arm in make_arms(experiment, builder, arms)]
         ready = Prepared(experiment, data, builder, made, loss_name, loss, metric_name, metric, higher, n_outputs)
         if check:
-            for arm in ready.arms:
-                _try(ready, arm)
+            ready = _with_unset(replace(ready, cautions=[said for arm in ready.arms for said in _try(ready, arm)]))
     return ready
+
+
+def _with_unset(ready: Prepared) -> Prepared:
+    """Say what still drops in the arm that sets every rate to 0, and call no arm without dropout then."""
+    least = replace(ready.arms[0], sites=[replace(site, p=0.0) for site in ready.arms[0].sites])
+    left = unset_sites(lambda: settled_model(ready, least), ready.part(0).x_train[:2])
+    if not left:
+        return ready
+    return replace(ready, arms=[truthful(arm) for arm in ready.arms],
+                   cautions=[*ready.cautions, unset_words(left, ready.experiment.rates)])
 
 
 def _data_of(experiment: Experiment) -> Data:
@@ -154,7 +166,8 @@ def _n_outputs(data: Data) -> int:
     return len(data.classes) if data.classes is not None else int(data.y_train.shape[1])
 
 
-def _try(ready: Prepared, arm: Arm) -> None:
+def _try(ready: Prepared, arm: Arm) -> list[str]:
+    """Run an arm's model, loss and metric on a few examples, and return what is to be said of the arm."""
     part = ready.part(0)
     x, y = part.x_train[:8], part.y_train[:8]
     check_recipe(arm, ready.experiment, ready.data)
@@ -166,7 +179,9 @@ def _try(ready: Prepared, arm: Arm) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("a model to train has parameters that learn", got=phrase("none with requires_grad=True"),
                          fix="Leave some of them trainable in the builder")
-    outputs = _forward(model, x, y)
+    ranks = note_ranks(model, arm)
+    with told(arm):
+        outputs = _forward(model, x, y)
     _check_outputs(outputs, ready)
     try:
         loss = ready.loss(outputs, y)
@@ -180,6 +195,7 @@ def _try(ready: Prepared, arm: Arm) -> None:
         raise InputError("loss and metric of an untrained model are finite scalars",
                          got=phrase(f"loss {loss.detach().tolist()}, metric {score}"),
                          fix="Look at the loss, the metric and the scale of the model's outputs")
+    return misfits(arm, ranks)
 
 
 def _remedy(x: Tensor, error: BaseException) -> str:

@@ -14,6 +14,7 @@ from dropkit.study import instruments
 from dropkit.study.checkpoint import Keeper
 from dropkit.study.custom import fit_of, own_run
 from dropkit.study.ensemble import begin
+from dropkit.study.misfits import told
 from dropkit.study.partition import Partition
 from dropkit.study.positions import IGNORED, counted
 from dropkit.study.prepare import Prepared, outputs_of
@@ -47,6 +48,11 @@ def train(ready: Prepared, arm: Arm, seed: int, report: Report | None = None, ke
     """
     if ready.experiment.train is not None:
         return own_run(ready, arm, seed)
+    with told(arm):
+        return _trained(ready, arm, seed, report, keeper)
+
+
+def _trained(ready: Prepared, arm: Arm, seed: int, report: Report | None, keeper: Keeper | None) -> Run:
     session = begin(ready, arm, seed) if keeper is None else keeper.begin(ready, arm, seed)
     fit = fit_of(session.model)
     if fit is not None and isinstance(session, Session):

@@ -92,14 +92,27 @@ def unswap_recurrent(model: nn.Module) -> None:
             make_plain(module)
 
 
+def idle_recurrent(model: nn.Module) -> list[str]:
+    """The paths of recurrent modules with a rate and one layer, which never drop: dropout acts between layers only.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> idle_recurrent(nn.Sequential(nn.LSTM(1, 1), nn.LSTM(1, 1, num_layers=2, dropout=0.5)))
+        []
+    """
+    return [name for name, module in walk(model)
+            if isinstance(module, nn.RNNBase) and module.num_layers < 2 and module.dropout > 0]
+
+
 def report_idle(model: nn.Module) -> None:
-    """Warn of recurrent modules with a rate and one layer, which never drop: dropout acts between layers only.
+    """Warn of the modules that `idle_recurrent` finds.
 
     Args:
         model: any module.
     """
-    idle = [name for name, module in walk(model)
-            if isinstance(module, nn.RNNBase) and module.num_layers < 2 and module.dropout > 0]
+    idle = idle_recurrent(model)
     if idle:
         notify(f"a recurrent module of one layer never drops: {', '.join(map(repr, idle))} has a rate and no second layer to "
                "drop before. Put dropkit.nn.LockedDropout or Dropout after it, or remove the rate.")
