@@ -199,3 +199,15 @@ def test_a_lightning_module_is_watched_by_its_forward():
 
     caution, = ready(Lit).cautions
     assert f"a call of dropout with p = 0.9 at {lines(Heeds)}." in caution
+
+
+def test_a_verdict_does_not_speak_of_training_without_what_acts_everywhere(tmp_path):
+    """Words alone: with everything else equal, they change with what the model does beside its modules."""
+    said = {}
+    for model in (Heeds, Off):
+        result = dk.study(dk.Experiment(data=(X, LABELS), model=model, epochs=1), arms="none,intended", seeds=2,
+                          out=tmp_path / model.__name__, engine="serial", progress=False)
+        said[model] = result.verdict.sentence
+    assert "arm 'none'" in said[Heeds]
+    assert "without" not in said[Heeds]
+    assert "without" in said[Off]

@@ -17,13 +17,13 @@ from dropkit.study.families import FACTORS, read_arm, read_arms
 from dropkit.study.remodel import remodel
 from dropkit.study.result import Arm, SiteRate
 from dropkit.study.spec import Spec
+from dropkit.study.subjects import NO_DROPOUT
 from dropkit.surgery.rates import set_rate
 from dropkit.surgery.recurrent import idle_recurrent
 from dropkit.surgery.sites import sites
 from dropkit.surgery.swap import swap
 
 ARGUMENT = "argument"  # the kind of a site that is an argument of the model builder
-NO_DROPOUT = "no dropout"  # how the description of an arm begins whose rates are all 0
 
 ArmSpec = Mapping[str, float | Mapping[str, float] | Spec | str] | str | Sequence[str]
 Builder = Callable[..., nn.Module]

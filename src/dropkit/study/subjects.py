@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 from dropkit.study.result import Arm, Contrast
 
+NO_DROPOUT = "no dropout"
+"""How the description of an arm begins whose rates are all 0."""
+STILL_SOME = "no dropout but what the study does not set"
+"""How it begins where the model drops at places that the study cannot reach."""
+
 
 def drops(arm: Arm) -> bool:
     """Tell whether the arm has a rate above 0 anywhere."""
@@ -15,7 +20,7 @@ def drops(arm: Arm) -> bool:
 def asks_dropout(arms: Mapping[str, Arm], found: Contrast) -> bool:
     """Tell whether the contrast is dropout against none, and not two ways of using it or some other remedy."""
     reference, arm = arms[found.reference], arms[found.arm]
-    return not drops(reference) and drops(arm) and arm.recipe == reference.recipe
+    return not _keeps_some(reference) and drops(arm) and arm.recipe == reference.recipe
 
 
 def left_out(arms: Mapping[str, Arm], found: Contrast) -> list[str]:
@@ -55,7 +60,7 @@ def subject(arms: Mapping[str, Arm], found: Contrast) -> str:
 def against(arms: Mapping[str, Arm], found: Contrast) -> str:
     """Return the reference as a sentence ends with it: ``without``, ``with neither``, ``with the intended rates``."""
     reference, arm = arms[found.reference], arms[found.arm]
-    if drops(reference) or reference.recipe.changes():
+    if _keeps_some(reference) or reference.recipe.changes():
         return f"with {arm_words(found.reference)}"
     both = drops(arm) and set(arm.recipe.changes()) - {"variant", "schedule", "classic"}
     return "with neither" if both else "without"
@@ -69,6 +74,10 @@ def arm_words(name: str) -> str:
         ('the intended rates', "arm 'batch_norm'")
     """
     return f"the {name} rates" if name in ("intended", "reduced") else f"arm {name!r}"
+
+
+def _keeps_some(arm: Arm) -> bool:
+    return drops(arm) or arm.description.startswith(STILL_SOME)
 
 
 def _rates(arm: Arm) -> dict[str, float]:

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from dropkit.catalog import CATALOG
 from dropkit.core.errors import FAILURES
-from dropkit.study.arms import NO_DROPOUT
 from dropkit.study.result import Arm
+from dropkit.study.subjects import NO_DROPOUT, STILL_SOME
 from dropkit.study.wording import count
 from dropkit.surgery.calls import unmoved
 from dropkit.surgery.sites import Site, sites
 
 _TOLD = 8  # places named in a caution
-_TRUTH = "no dropout but what the study does not set"
 
 
 def unset_sites(build: Callable[[], nn.Module], x: Tensor) -> list[Site]:
@@ -59,7 +58,7 @@ def truthful(arm: Arm) -> Arm:
     """
     if any(site.p > 0 for site in arm.sites) or not arm.description.startswith(NO_DROPOUT):
         return arm
-    return replace(arm, description=_TRUTH + arm.description[len(NO_DROPOUT):])
+    return replace(arm, description=STILL_SOME + arm.description[len(NO_DROPOUT):])
 
 
 def unset_words(left: Sequence[Site], rates: Mapping[str, float]) -> str:
