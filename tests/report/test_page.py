@@ -9,6 +9,7 @@ import pytest
 from dropkit.core.errors import InputError, MissingExtraError
 from dropkit.report import look, page, tables, words
 from dropkit.report.page import render, write_report
+from dropkit.study.recipe import Recipe
 from dropkit.study.result import HELPS, HURTS, INCONCLUSIVE, LEANING, SAME, load_result
 
 from . import factory
@@ -302,3 +303,11 @@ def contrast(one, other):
 
     low, high = sorted([luminance(one), luminance(other)])
     return (high + 0.05) / (low + 0.05)
+
+
+def test_the_caption_of_the_curves_tells_of_inputs_changed_at_random():
+    result = factory.classification()
+    arms = [*result.arms[:-1], dataclasses.replace(result.arms[-1], recipe=Recipe(shift=2))]
+    assert words.curves_caption(result, one_arm=True).startswith("From dotted to dashed is dropout's noise, from")
+    assert words.curves_caption(dataclasses.replace(result, arms=arms), one_arm=True).startswith(
+        "From dotted to dashed is the noise of dropout and of inputs changed at random, from")

@@ -124,7 +124,9 @@ def verdict_words(item: Contrast) -> str:
 def curves_caption(result: StudyResult, one_arm: bool) -> str:
     """Say how to read the curves: line, band, thin lines, crosses, thinning."""
     several = len(result.seeds) > 1
-    lines = "From dotted to dashed is dropout's noise, from dashed to solid the real gap" if one_arm else ""
+    inputs = any({"noise", "shift", "flip", "augment"} & set(arm.recipe.changes()) for arm in result.arms)
+    noise = "the noise of dropout and of inputs changed at random" if inputs else "dropout's noise"
+    lines = f"From dotted to dashed is {noise}, from dashed to solid the real gap" if one_arm else ""
     means = "lines are means over the seeds, bands one standard deviation either side, thin lines single seeds"
     start = "the vertical axis is cut to what follows the first fifth of the epochs"
     notes = [part for part in (lines, means if several else "one seed, so no band",

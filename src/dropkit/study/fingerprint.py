@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import json
 from importlib import metadata
-from typing import Any
 
 import torch
 from torch import nn
 
 from dropkit.study.objectives import optimizer_name
 from dropkit.study.prepare import Prepared, settled_model
+from dropkit.study.sources import identity_of, source_and_values, source_of
 
 
 def fingerprint(ready: Prepared) -> str:
     """Return a hexadecimal hash of everything a run's numbers depend on but its arm and seed.
 
-    It covers the data's content, the model's structure, the source of the user's own classes and callables, the recipe, and the
-    versions of torch and dropkit. Source of helpers that those call is not seen: after changing one, use a new folder.
+    It covers the data's content, the model's structure, the source of the user's own classes and callables with the numbers
+    and texts that these have from an enclosing function, the recipe, and the versions of torch and dropkit. Source of helpers
+    that those call is not seen: after changing one, use a new folder.
 
     Args:
         ready: the experiment.
@@ -51,15 +50,6 @@ def _sources(ready: Prepared, model: nn.Module) -> list[str]:
     own = sorted((kind for kind in kinds if not kind.__module__.startswith(("torch.", "dropkit."))),
                  key=lambda kind: kind.__qualname__)
     experiment = ready.experiment
-    callables = (experiment.model, experiment.train, experiment.loss, experiment.metric, experiment.optimizer,
-                 experiment.augment)
-    return [_source(thing) for thing in (*own, *callables) if callable(thing)]
-
-
-def _source(thing: Any) -> str:
-    if isinstance(thing, functools.partial):
-        return f"{_source(thing.func)} {thing.args!r} {sorted(thing.keywords.items())!r}"
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):  # typed in at a prompt, or not written in Python
-        return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+    callables = (experiment.model, experiment.train, experiment.loss, experiment.metric, experiment.optimizer)
+    found = [*map(source_of, own), *(source_and_values(thing) for thing in callables if callable(thing))]
+    return found if experiment.augment is None else [*found, identity_of(experiment.augment)]

@@ -22,7 +22,7 @@ from dropkit.study.tuning.record import Tuning, tuning_from
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA = 2
+SCHEMA = 3
 
 HELPS, HURTS, SAME, INCONCLUSIVE, LEANING = "helps", "hurts", "no meaningful difference", "inconclusive", "leaning"
 NO_DIFFERENCE = "no difference"  # a leaning that is neither helps nor hurts

@@ -21,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     Example:
         >>> made = json_schema()
         >>> made["properties"]["schema"], made["$defs"]["SiteRate"]["required"]
-        ({'const': 2}, ['name', 'kind', 'p'])
+        ({'const': 3}, ['name', 'kind', 'p'])
 
     References:
         Wright, Andrews, Hutton, Dennis, "JSON Schema: A Media Type for Describing JSON Documents", draft 2020-12.
