@@ -122,3 +122,14 @@ def test_a_reader_who_has_gone_is_no_error(unbuffered):
     with begun.stderr:
         assert begun.stderr.read() == b""
     assert begun.wait() == 141
+
+
+def test_a_reader_who_has_gone_does_not_turn_a_study_into_an_error(tmp_path):
+    """The table is printed by rich, which ends the program by SystemExit where nobody reads."""
+    command = ["study", "iris", "--epochs", "1", "--seeds", "1", "--engine", "serial", "--out", str(tmp_path)]
+    begun = subprocess.Popen([sys.executable, "-m", "dropkit", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begun.stdout.close()
+    with begun.stderr:
+        assert b"error" not in begun.stderr.read()
+    assert begun.wait() == 141
+    assert (tmp_path / "report.html").exists()

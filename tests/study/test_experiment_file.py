@@ -69,6 +69,12 @@ def test_every_field_is_read_and_paths_are_relative_to_the_file(write, tmp_path,
     assert (len(data.x_train), len(data.x_test), data.x_val, data.classes) == (30, 30, None, ("x", "y", "z"))
 
 
+def test_numbers_with_an_exponent_are_numbers_everywhere(write):
+    found = find_experiment(str(write("data: iris\nmodel: net.py:build\nrates: {p: 3e-1}\narguments: {width: 8}\nlr: 1E-2\n"
+                                      "margin: +5e-3\nname: 1e-3 and more\n")))
+    assert (found.rates, found.lr, found.margin, found.name) == ({"p": 0.3}, 0.01, 0.005, "1e-3 and more")
+
+
 def test_what_the_command_line_gives_goes_first(write):
     found = find_experiment(str(write("data: digits\nepochs: 3\nname: mine\n", "e.yml")), epochs=2, data=None, lr=0.5)
     assert (found.data, found.epochs, found.lr, found.name) == ("digits", 2, 0.5, "mine")
@@ -110,6 +116,9 @@ def test_a_study_of_a_file_is_that_of_the_same_experiment(write, tmp_path):
     ("data: digits\narguments: {width: 3}\n", "no model in exp.yaml"),
     ("data: digits\nmodel: net.py:build\narguments: 3\n", "`arguments` maps"),
     ("data: digits\nmodel: net.py:build\narguments: {depth: 3}\n", "got an unexpected keyword argument 'depth'"),
+    ("data: digits\ntest_seed: 2026-99-99\n", "an experiment's file is YAML; got exp.yaml: month must be"),
+    ("a: " + 3000 * "[", "an experiment's file is YAML"),
+    ("data: iris\nmodel: net.py:build\nrates: {p: 0.3}\narguments: {p: 0.2}\n", "or a value for all of them; got 'p'"),
     ("data: digits\nepochs: many\n", "epochs is a whole number"),
     ("data: digits\nlr: fast\n", "lr is a finite number above 0; got 'fast'"),
     ("data: digits\nloss: hinge\n", "loss is one of"),

@@ -149,6 +149,21 @@ def test_runs_of_a_batch_that_fails_are_trained_one_by_one(tmp_path):
         "the batch of none + intended, seeds 0, 1, failed (ValueError: odd); its runs are trained one by one"]
 
 
+def test_a_worker_that_goes_with_ctrl_c_is_not_said_to_be_tried_again(tmp_path):
+    """As long as it imports, a worker is not yet deaf to the signal that its group gets."""
+    class Struck(Script):
+        def submit(self, unit):
+            signal.raise_signal(signal.SIGINT)
+            return super().submit(unit)
+
+    progress = Progress(ARMS, [0, 1, 2], 4, 2)
+    clear(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks([((0, 0),)], Struck({(0, 0): [Lost()]}), tmp_path, progress, Silent(), Book())
+    assert progress.notes == []
+    assert progress.failed == {}
+
+
 def test_a_lost_run_is_tried_again_twice(tmp_path):
     engine = Script({(0, 1): [Lost(), Lost()]})
     progress, book, error = run(tmp_path, engine)

@@ -94,6 +94,8 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         return int(parsed.run(parsed))
     except SystemExit as error:  # no command of dropkit's ends so: its code would pass for the command's own
+        if isinstance(error.__context__, BrokenPipeError):  # but rich does where nobody reads on
+            raise error.__context__ from None
         raise InputError("the code that a command calls returns", got=phrase(f"SystemExit: {error}"),
                          fix="Take sys.exit out of what is named") from error
 

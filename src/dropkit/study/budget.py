@@ -11,6 +11,7 @@ from dropkit.study.data import Data
 from dropkit.study.experiment import Experiment
 from dropkit.study.remedies import MovingRates
 from dropkit.study.result import Arm
+from dropkit.study.wording import count
 from dropkit.variants.max_norm import MaxNorm
 
 
@@ -71,7 +72,7 @@ def with_budget(arm: Arm, epochs: int, steps: int) -> Arm:
     each = epochs // members
     who = f"{members} networks, each " if members > 1 else ""
     most = "at most " if arm.recipe.early_stopping else ""
-    spent = f"{who}{most}{each} epoch{'s' * (each != 1)} of {steps} steps, {members * each * steps} steps in all"
+    spent = f"{who}{most}{count(each, 'epoch')} of {count(steps, 'step')}, {count(members * each * steps, 'step')} in all"
     return replace(arm, description=f"{arm.description}; {spent}")
 
 

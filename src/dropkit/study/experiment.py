@@ -48,7 +48,7 @@ class Experiment:
             targets are standardised by the training part's mean and standard deviation before the loss.
         metric: ``"accuracy"``, ``"nll"``, ``"perplexity"`` (exp of NLL), ``"rmse"``, ``"mae"`` or a callable
             ``(outputs, targets) -> float``, in the targets' own unit; by default accuracy or RMSE. Of sequences all positions
-            count alike.
+            with a label count alike; a callable is given the others, too, with targets of -100, and leaves them out itself.
         higher_is_better: needed with a callable ``metric``.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), ``"rmsprop"``, or a callable ``parameters -> Optimizer``.
         augment: a function ``(x, generator) -> x`` of a batch of standardised inputs, applied in training by arms that say

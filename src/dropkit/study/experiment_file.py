@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +19,7 @@ ENDINGS = (".yaml", ".yml")
 """Ends of the names of files that hold an experiment."""
 
 _NAMES = tuple(item.name for item in fields(Experiment))
-_NUMBERS = ("rate", "lr", "weight_decay", "margin")
+_FLOAT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 _CODE = ("model", "train", "augment")  # always a reference
 _MAYBE_CODE = ("loss", "metric", "optimizer")  # one of dropkit's own names, or a reference
 _OF_THE_STUDY = ("arms", "seeds", "out", "jobs", "engine", "address", "fused", "tensorboard")
@@ -49,6 +50,7 @@ def read_experiment(path: Path) -> dict[str, Any]:
                              fix=nearest(str(name), (*_NAMES, "arguments")))
     folder = path.resolve().parent
     found = {name: _value(name, value, folder) for name, value in given.items() if name != "arguments"}
+    _check_twice(given)
     if given.get("arguments"):
         found["model"] = _with_arguments(found.get("model"), given["arguments"], path.name)
     return found
@@ -61,7 +63,7 @@ def _mapping(path: Path) -> Mapping[Any, Any]:
         raise MissingExtraError("yaml", "study") from error
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # which brings no types
-        """Refuses a name that comes twice, of which YAML's own would drop the first without a word."""
+        """Takes 1e-3 for a number, as everybody but YAML 1.1 does, and refuses a name that comes twice, not only its first."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             names = [key.value for key, _ in node.value]
@@ -70,11 +72,12 @@ def _mapping(path: Path) -> Mapping[Any, Any]:
                 raise yaml.constructor.ConstructorError(None, None, f"{twice} comes twice", node.start_mark)
             return dict(super().construct_mapping(node, deep))
 
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
     try:
         given = yaml.load(path.read_bytes(), Loader)  # a SafeLoader: nothing in the file can run
     except FileNotFoundError as error:
         raise InputError("an experiment's file exists", got=str(path), fix="Check the path") from error
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:  # ValueError: a date that is none, say
         raise InputError("an experiment's file is YAML", got=phrase(f"{path.name}: {' '.join(str(error).split())}"),
                          fix="Correct it; every line is a name, a colon, a blank and a value") from error
     if not isinstance(given, Mapping):
@@ -89,8 +92,6 @@ def _value(name: str, value: Any, folder: Path) -> Any:
         if isinstance(value, Mapping):
             return {part: _place(source, folder) for part, source in value.items()}
         return _place(value, folder)
-    if name in _NUMBERS and isinstance(value, str):
-        return _number(value)
     if value is not None and (name in _CODE or (name in _MAYBE_CODE and ":" in str(value))):
         return _code(name, value, folder)
     return value
@@ -103,19 +104,19 @@ def _place(source: Any, folder: Path) -> Any:
     return str(path if path.is_absolute() else folder / path)
 
 
-def _number(text: str) -> float | str:
-    try:
-        return float(text)  # YAML takes 1e-3 for text, since it has no point
-    except ValueError:
-        return text
-
-
 def _code(name: str, value: Any, folder: Path) -> Any:
     if not isinstance(value, str):
         raise InputError(f"{name} is named as module:object or file.py:object", got=value, fix=f"Write {name}: net.py:build")
     prepend(folder)
     place, colon, what = value.rpartition(":")
     return find_object(f"{folder / place}:{what}" if colon and place.endswith(".py") else value)
+
+
+def _check_twice(given: Mapping[Any, Any]) -> None:
+    arguments, rates = ({*held} if isinstance(held := given.get(name), Mapping) else set() for name in ("arguments", "rates"))
+    if both := sorted(map(str, arguments & rates)):
+        raise InputError("an argument of the builder is a rate that arms set, or a value for all of them", got=both[0],
+                         fix="Leave it out of `arguments`, or of `rates`")
 
 
 def _with_arguments(builder: Any, arguments: Any, file: str) -> Callable[..., Any]:

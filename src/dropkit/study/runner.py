@@ -166,6 +166,8 @@ class _Shift:
                 self.progress.finished[run.arm, run.seed] = run
 
     def _lost(self, unit: Unit, error: BaseException) -> None:
+        if (self.folder / "progress" / "stop").exists():  # it was stopped along with the study, and is not tried again
+            return
         self.losses[unit] += 1
         if self.losses[unit] <= _AGAIN:
             again = "the run is tried again" if len(unit) == 1 else "the runs are tried again"

@@ -76,7 +76,8 @@ def unset_words(left: Sequence[Site], rates: Mapping[str, float]) -> str:
     places: dict[str, list[Site]] = {}
     for site in left:
         places.setdefault(_place(site), []).append(site)
-    named = [place + (f" (in {count(len(group), 'module')})" if len(group) > 1 else "") for place, group in places.items()]
+    modules = {place: len({id(site.module) for site in group}) for place, group in places.items()}
+    named = [place + (f" (in {count(n, 'module')})" if n > 1 else "") for place, n in modules.items()]
     more = f" and {len(named) - _TOLD} more, which dk.sites(model, inputs) lists" if len(named) > _TOLD else ""
     return (f"Dropout that the study does not set acts in every arm, whatever its rates: {'; '.join(named[:_TOLD])}{more}. "
             f"So the study tells what the rates that it sets are worth on top of it. {_remedy(left, rates)}")
@@ -96,5 +97,9 @@ def _remedy(left: Sequence[Site], rates: Mapping[str, float]) -> str:
         return f"To make it part of the study, {take} beside {', '.join(map(repr, rates))}."
     if any(site.call is None for site in left):
         return f"To make it part of the study, {take}."
-    modules = dict.fromkeys(f"dk.nn.{row.module.__name__}" for site in left for row in CATALOG if row.name == site.kind)
-    return f"To make it part of the study, use {' and '.join(modules)} in its place, or {take} with all the others."
+    modules = list(dict.fromkeys(f"dk.nn.{row.module.__name__}" for site in left for row in CATALOG if row.name == site.kind))
+    if not modules:
+        return f"To make it part of the study, {take} with all the others."
+    listed = " and ".join(filter(None, (", ".join(modules[:-1]), modules[-1])))
+    place = "its place" if len(left) == 1 else "their place"
+    return f"To make it part of the study, use {listed} in {place}, or {take} with all the others."
