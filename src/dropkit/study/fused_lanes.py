@@ -78,11 +78,11 @@ class Lanes:
         Returns:
             Losses, (R,), and outputs, (R, B, ...). ``parameters`` have the gradients as ``grad``, each lane of its own loss.
         """
-        self._net.train()
         together = stacked_loss(name)
         if self._stack is not None and together is not None:
             with keyed_pass(seeds):
                 return self._stack.step(x, y, together)
+        self._net.train()
         with warnings.catch_warnings():
             # Operations that vmap has no rule for run lane by lane; whether that is too slow is measured, not guessed.
             warnings.filterwarnings("ignore", message="There is a performance drop")
