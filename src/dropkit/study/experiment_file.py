@@ -63,7 +63,7 @@ def _mapping(path: Path) -> Mapping[Any, Any]:
         raise MissingExtraError("yaml", "study") from error
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # which brings no types
-        """Takes 1e-3 for a number, as everybody but YAML 1.1 does, and refuses a name that comes twice, not only its first."""
+        """Takes 1e-3 for a number, which YAML 1.1 does not, and refuses names that come twice, of which it keeps the last."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             names = [key.value for key, _ in node.value]
