@@ -71,3 +71,17 @@ def result_of(about, arms, runs):
     return StudyResult(summary=about, arms=arms, seeds=sorted({run.seed for run in runs}), runs=runs, contrasts=[],
                        verdict=Verdict("leaning", "", "", "", ""), cautions=[],
                        provenance=Provenance("", {}, {}, {}, "", 0.0, 1, {}))
+
+
+def watched(build, seen):
+    """Return a builder of the same network that notes mode and input of every forward in ``seen``."""
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = build()
+
+        def forward(self, x):
+            seen.append((self.training, x.clone()))
+            return self.net(x)
+
+    return Spy

@@ -27,6 +27,7 @@ from dropkit.study.schema import json_schema
 from dropkit.study.sources import identity_of, source_and_values
 from dropkit.study.training import train
 
+from .studied import watched
 from .test_checkpoint import interrupted
 
 
@@ -160,17 +161,7 @@ def test_weights_split_order_masks_and_other_draws_are_the_same_in_every_arm():
 def test_augmentation_acts_in_training_steps_alone(monkeypatch):
     monkeypatch.setattr(instruments, "measure", lambda *_: {})  # they look at training mode, without augmentation
     seen = []
-
-    class Spy(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = build()
-
-        def forward(self, x):
-            seen.append((self.training, x.clone()))
-            return self.net(x)
-
-    found, inputs = ready("none,shift=2+flip", model=Spy), {}
+    found, inputs = ready("none,shift=2+flip", model=watched(build, seen)), {}
     for arm in found.arms:
         seen.clear()
         train(found, arm, 0)

@@ -15,6 +15,8 @@ from dropkit.study.prepare import prepare
 from dropkit.study.remodel import variants
 from dropkit.study.training import train
 
+from .studied import watched
+
 ALL = ('none,intended,weight_decay=0.001,early_stopping=2,batch_norm,noise=0.1,max_norm=3,label_smoothing=0.1,members=2,'
        'variant=gaussian_dropout,schedule="curriculum(1.0)",classic,leave-one-out')
 
@@ -110,17 +112,7 @@ def test_a_run_that_diverges_is_not_saved_by_early_stopping():
 def test_noise_is_a_function_of_seed_and_step_and_is_off_in_evaluation(monkeypatch):
     monkeypatch.setattr(instruments, "measure", lambda *_: {})  # they look at training mode without noise
     seen = []
-
-    class Spy(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = build()
-
-        def forward(self, x):
-            seen.append((self.training, x.clone()))
-            return self.net(x)
-
-    found = ready("none,noise=0.5", model=Spy)
+    found = ready("none,noise=0.5", model=watched(build, seen))
     inputs = {}
     for arm in found.arms:
         for attempt in range(2):
